@@ -1,0 +1,1 @@
+"""Life-cycle flows: they compose tasks and do nothing else."""

@@ -1,0 +1,1 @@
+"""The virtual rack: real protocols, virtual machines, and a ledger that knows nothing of the product."""

@@ -1,0 +1,1 @@
+"""The saga: step log, unwinding and recovery."""

@@ -1,0 +1,1 @@
+"""State on disk: the only importer of SQLAlchemy."""
