@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from levier.domain.bmc import Bmc
+from levier.domain.operation import JsonMap
 from levier.domain.site import Node, Site
 from levier.domain.ssh import RemoteHost, SshTarget
-from levier.saga.step import JsonMap
-
-if TYPE_CHECKING:
-    from levier.services.registry import Services
+from levier.services.provisioning import Provisioning
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +23,30 @@ class OperationTerms:
     site: Site
 
 
+class Grip(Protocol):
+    """A worker's hold on its operation, as far as one node is concerned."""
+
+    def guard(self) -> None:
+        """This worker still owns the operation. Raises LeaseLost."""
+        ...
+
+    def hold(self) -> int:
+        """The operation holds the node's lease; its generation. Safe to repeat. Raises Conflict."""
+        ...
+
+    def outputs(self, step: str) -> JsonMap:
+        """What `step` recorded for the node; empty when it did not succeed."""
+        ...
+
+
 class NodeContext:
     """One node inside one operation. Drivers are opened on first use and closed with the context."""
 
-    def __init__(
-        self,
-        terms: OperationTerms,
-        node: Node,
-        services: Services,
-        *,
-        guard: Callable[[], None],
-        outputs_of: Callable[[str], JsonMap | None],
-    ) -> None:
+    def __init__(self, terms: OperationTerms, node: Node, services: Provisioning, grip: Grip) -> None:
         self.terms = terms
         self.node = node
         self.services = services
-        self._guard = guard
-        self._outputs_of = outputs_of
+        self._grip = grip
         self._lock = RLock()
         self._bmc: Bmc | None = None
         self._host: RemoteHost | None = None
@@ -59,14 +63,18 @@ class NodeContext:
 
     def outputs(self, step: str) -> JsonMap:
         """What `step` recorded for this node in this operation; empty when it did not succeed. Safe to repeat."""
-        return self._outputs_of(step) or {}
+        return self._grip.outputs(step)
+
+    def hold(self) -> int:
+        """The operation holds this node; the lease's generation. Safe to repeat. Raises Conflict naming the holder."""
+        return self._grip.hold()
 
     def guard(self) -> None:
         """This worker still owns the operation and the node; called right before each command to hardware.
 
         Raises LeaseLost.
         """
-        self._guard()
+        self._grip.guard()
 
     def bmc(self) -> Bmc:
         """The node's BMC driver. Safe to repeat. Raises NotFound for an unknown credential."""

@@ -7,7 +7,8 @@ import structlog
 from levier.domain.bmc import BootDevice, BootOverride, Firmware, PowerState
 from levier.domain.errors import Conflict, OutcomeUnknown, Rejected
 from levier.domain.matching import match_fru
-from levier.saga.step import Checkpoint, JsonMap, Undo, step
+from levier.domain.operation import JsonMap
+from levier.saga.step import Checkpoint, Undo, step
 from levier.services.context import NodeContext
 
 log = structlog.get_logger()

@@ -7,7 +7,8 @@ from levier.domain.errors import Rejected, Unreachable
 from levier.domain.netboot import AgentAction
 from levier.domain.retry import NEVER
 from levier.domain.ssh import RemoteHost
-from levier.saga.step import Checkpoint, JsonMap, Undo, step
+from levier.domain.operation import JsonMap
+from levier.saga.step import Checkpoint, Undo, step
 from levier.services.context import NodeContext
 
 HOST_TIMEOUT_S = 900.0

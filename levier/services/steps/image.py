@@ -5,7 +5,8 @@ from __future__ import annotations
 from levier.domain.errors import OutcomeUnknown, Rejected, Unreachable
 from levier.domain.netboot import AgentReport, AgentStage, ReportState
 from levier.domain.retry import NEVER
-from levier.saga.step import Checkpoint, JsonMap, step
+from levier.domain.operation import JsonMap
+from levier.saga.step import Checkpoint, step
 from levier.services.context import NodeContext
 
 WRITE_TIMEOUT_S = 3600.0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from levier.saga.step import Checkpoint, JsonMap, step
+from levier.domain.operation import JsonMap
+from levier.saga.step import Checkpoint, step
 from levier.services.context import NodeContext
 
 
@@ -17,4 +18,4 @@ def _release(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
 @step(name="acquire-lease", title="Hold the node for this operation", undo=_release)
 def acquire_lease(ctx: NodeContext) -> JsonMap:
     """This operation holds the node's lease. Safe to repeat. Raises Conflict naming the operation that holds it."""
-    return {"generation": ctx.services.hold(ctx.operation, ctx.name)}
+    return {"generation": ctx.hold()}

@@ -8,7 +8,8 @@ from levier.domain.inventory import Inventory
 from levier.domain.matching import match_inventory
 from levier.domain.netboot import AgentAction, BootPurpose
 from levier.domain.retry import NEVER
-from levier.saga.step import Checkpoint, JsonMap, Undo, step
+from levier.domain.operation import JsonMap
+from levier.saga.step import Checkpoint, Undo, step
 from levier.services.context import NodeContext
 
 AGENT_TIMEOUT_S = 600.0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from levier.domain.node import NodeState
-from levier.saga.step import Checkpoint, JsonMap, step
+from levier.domain.operation import JsonMap
+from levier.saga.step import Checkpoint, step
 from levier.services.context import NodeContext
 
 
