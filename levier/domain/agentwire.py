@@ -65,7 +65,7 @@ def parse_mac(text: str) -> str:
 
 
 def parse_inventory(body: bytes) -> Inventory:
-    """The machine described by a claim's body. Keys this version does not know are ignored: a newer agent may send them.
+    """The machine a claim describes. Keys this version does not know are ignored: a newer agent may send them.
 
     Raises InvalidRequest for a malformed line, number, flag or MAC, and for a disk without size or a NIC without MAC.
     """
@@ -99,6 +99,26 @@ def parse_report(body: bytes) -> AgentReport:
         raise InvalidRequest(f"unknown stage or state: {error}") from error
     detail = pairs.get("detail", "")[:MAX_DETAIL_CHARS]
     return AgentReport(stage=stage, state=state, detail=detail, bytes_done=_number(pairs, "bytes_done"))
+
+
+def render_chain(*, boot_url: str) -> str:
+    """The static script every iPXE starts with: on to the script of the machine it runs on.
+
+    Without one, or when it fails, iPXE gives up and the firmware goes on with its own boot order.
+    """
+    return f"#!ipxe\nchain {boot_url}/ipxe/${{netX/mac:hexhyp}} || exit 1\n"
+
+
+def render_script(*, boot_url: str, entry_id: str, token: str, mac: str) -> str:
+    """The script of one boot entry. It holds a one-time token: never to be cached or logged."""
+    entry = f"{boot_url}/boot/{entry_id}"
+    arguments = f"initrd=ramdisk levier.url={boot_url} levier.token={token} levier.mac={mac}"
+    return (
+        "#!ipxe\n"
+        f"kernel {entry}/kernel {arguments} console=tty0 console=ttyS0,115200\n"
+        f"initrd --name ramdisk {entry}/ramdisk\n"
+        "boot\n"
+    )
 
 
 def render_instruction(instruction: Instruction, *, boot_url: str) -> str:

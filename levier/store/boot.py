@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Engine, delete, or_, select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from levier.domain.bootentry import BootEntryView, Instruction, TimedReport
@@ -22,6 +21,7 @@ from levier.domain.netboot import (
     ImageRef,
     ReportState,
 )
+from levier.store.base import exclusive, reading, writing
 from levier.store.boot_tables import BootEntryRow, BootInstructionRow, BootReportRow
 
 
@@ -60,25 +60,21 @@ class BootStore:
 
         Raises Conflict when another operation's entry stands, or another node's with the same MAC or address.
         """
-        try:
-            with Session(self._engine) as session, session.begin():
-                _refuse_collision(session, new)
-                row = _locked(session, new.node)
-                if row is None:
-                    row = BootEntryRow(id=secrets.token_hex(16), node=new.node, created_at=now)
-                    row.operation = new.operation
-                    row.script_fetches = row.claims = 0
-                    session.add(row)
-                    session.add(_first_instruction(row.id, now))
-                row.mac, row.address, row.hostname = new.mac, new.address, new.hostname
-                row.purpose = new.purpose.value
+        with writing(self._engine) as session:
+            exclusive(session, "boot_entry")
+            _refuse_collision(session, new)
+            row = _locked(session, new.node)
+            if row is None:
+                row = BootEntryRow(id=secrets.token_hex(16), node=new.node, operation=new.operation, created_at=now)
+                row.script_fetches = row.claims = 0
+                session.add(row)
+            row.mac, row.address, row.hostname = new.mac, new.address, new.hostname
+            row.purpose = new.purpose.value
+            session.flush()
+            if session.get(BootInstructionRow, row.id) is None:
+                session.add(_first_instruction(row.id, now))
                 session.flush()
-                return view_of(session, row)
-        except IntegrityError as error:
-            raise Conflict(
-                f"another boot entry for node {new.node}, MAC {new.mac} or address {new.address} was published meanwhile",
-                hint="repeat the request to learn which operation holds it",
-            ) from error
+            return view_of(session, row)
 
     def withdraw(self, *, node: str, operation: str) -> bool:
         """No entry of `operation` for `node` stands, nor token, session, seed or report of it. True if there was one.
@@ -86,7 +82,7 @@ class BootStore:
         Safe to repeat. Another operation's entry is left alone.
         """
         wanted = (BootEntryRow.node == node, BootEntryRow.operation == operation)
-        with Session(self._engine) as session, session.begin():
+        with writing(self._engine) as session:
             found = session.scalar(select(BootEntryRow.id).where(*wanted).with_for_update())
             if found is not None:
                 session.execute(delete(BootEntryRow).where(BootEntryRow.id == found))
@@ -94,26 +90,26 @@ class BootStore:
 
     def get(self, node: str) -> BootEntryView | None:
         """The node's entry with its reports, or None."""
-        with Session(self._engine) as session, session.begin():
+        with reading(self._engine) as session:
             row = session.scalar(select(BootEntryRow).where(BootEntryRow.node == node))
             return None if row is None else view_of(session, row)
 
     def list(self) -> tuple[BootEntryView, ...]:
         """All standing entries by node."""
-        with Session(self._engine) as session, session.begin():
+        with reading(self._engine) as session:
             rows = session.scalars(select(BootEntryRow).order_by(BootEntryRow.node)).all()
             return tuple(view_of(session, row) for row in rows)
 
     def hosts(self) -> tuple[DhcpHost, ...]:
         """What DHCP may answer: one host per standing entry."""
         columns = select(BootEntryRow.mac, BootEntryRow.address, BootEntryRow.hostname).order_by(BootEntryRow.node)
-        with Session(self._engine) as session, session.begin():
+        with reading(self._engine) as session:
             return tuple(DhcpHost(mac=m, address=a, hostname=h) for m, a, h in session.execute(columns))
 
     def versions(self) -> dict[str, int]:
         """The version of the present instruction of every standing entry, by entry id: cheap, for long polls."""
         columns = select(BootInstructionRow.entry_id, BootInstructionRow.version)
-        with Session(self._engine) as session, session.begin():
+        with reading(self._engine) as session:
             return dict(session.execute(columns).tuples().all())
 
     def instruct(self, *, node: str, operation: str, new: NewInstruction, now: datetime) -> bool:
@@ -122,7 +118,7 @@ class BootStore:
         A seed that differs before the agent fetched it is replaced without telling the agent anew. Raises NotFound
         when no entry of `operation` stands, and Conflict while the agent carries out a different write.
         """
-        with Session(self._engine) as session, session.begin():
+        with writing(self._engine) as session:
             entry = _locked(session, node)
             if entry is None or entry.operation != operation:
                 raise _no_entry(node, operation)

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from levier.domain.bootentry import Instruction
 from levier.domain.inventory import Inventory
 from levier.domain.netboot import AgentAction, AgentReport, AgentStage
+from levier.store.base import reading, writing
 from levier.store.boot import instruction_of
 from levier.store.boot_tables import BootEntryRow, BootInstructionRow, BootReportRow, BootSessionRow, BootTokenRow
 
@@ -51,12 +52,12 @@ class BootSessionStore:
 
     def has_entry(self, entry_id: str) -> bool:
         """Whether the boot entry stands."""
-        with Session(self._engine) as session, session.begin():
+        with reading(self._engine) as session:
             return session.scalar(select(BootEntryRow.id).where(BootEntryRow.id == entry_id)) is not None
 
     def mint(self, *, mac: str, token_digest: str, now: datetime) -> str | None:
         """The id of the entry of `mac`, whose only valid token is now the given one; None when no entry stands."""
-        with Session(self._engine) as session, session.begin():
+        with writing(self._engine) as session:
             entry = session.scalar(select(BootEntryRow).where(BootEntryRow.mac == mac).with_for_update())
             if entry is None:
                 return None
@@ -72,7 +73,7 @@ class BootSessionStore:
         self, *, token_digest: str, session_digest: str, inventory: Inventory, now: datetime
     ) -> tuple[ClaimOutcome, str]:
         """ACCEPTED and the node: the token is used up, the session is the entry's only one. Otherwise why not."""
-        with Session(self._engine) as session, session.begin():
+        with writing(self._engine) as session:
             entry_id = session.scalar(select(BootTokenRow.entry_id).where(BootTokenRow.digest == token_digest))
             entry = None if entry_id is None else session.get(BootEntryRow, entry_id, with_for_update=True)
             # Read again under the entry's lock: of two claims with one token, the second must see the first.
@@ -93,7 +94,7 @@ class BootSessionStore:
 
     def session(self, session_digest: str, *, now: datetime, hand_out: bool = False) -> SessionState | None:
         """The session, its agent noted as alive; None when it ended. `hand_out`: the agent is told its instruction."""
-        with Session(self._engine) as session, session.begin():
+        with writing(self._engine) as session:
             entry = _entry_of(session, session_digest)
             if entry is None:
                 return None
@@ -109,7 +110,7 @@ class BootSessionStore:
         A report that comes before the present instruction was handed out is one on the instruction before: an agent
         whose answer got lost sends it again.
         """
-        with Session(self._engine) as session, session.begin():
+        with writing(self._engine) as session:
             entry = _entry_of(session, session_digest)
             if entry is None:
                 return None
@@ -124,7 +125,7 @@ class BootSessionStore:
 
     def sealed_seed(self, session_digest: str, *, now: datetime) -> bytes | None:
         """The seed the agent was told to write, sealed, from now on fixed; None without session or such instruction."""
-        with Session(self._engine) as session, session.begin():
+        with writing(self._engine) as session:
             entry = _entry_of(session, session_digest)
             if entry is None:
                 return None

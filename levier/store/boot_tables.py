@@ -26,7 +26,7 @@ class BootEntryRow(Base):
     mac: Mapped[str] = mapped_column(String(17), unique=True)
     address: Mapped[str] = mapped_column(String(45), unique=True)
     hostname: Mapped[str] = mapped_column(String(255))
-    operation: Mapped[str] = mapped_column(String(64))
+    operation: Mapped[str] = mapped_column(String(255))
     purpose: Mapped[str] = mapped_column(String(16))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     script_fetched_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
