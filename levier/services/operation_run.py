@@ -113,6 +113,11 @@ class OperationRun:
         """Nobody works on the operation. Safe to repeat."""
         return self._saga.status(self.operation, target="").state in SETTLED
 
+    @property
+    def fence(self) -> Fence:
+        """What writes of this worker are conditional on."""
+        return self._fence
+
     def guard(self) -> None:
         """This worker is the current one. Raises LeaseLost."""
         self._saga.check(self._fence)
@@ -151,6 +156,10 @@ class _NodeGrip:
     def __init__(self, run: OperationRun, node: str) -> None:
         self._run = run
         self._node = node
+
+    @property
+    def fence(self) -> Fence:
+        return self._run.fence
 
     def guard(self) -> None:
         self._run.guard()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from levier.domain.baseline import BaselineSpec
 from levier.domain.errors import Rejected, Unreachable
 from levier.domain.netboot import AgentAction
 from levier.domain.retry import NEVER
@@ -48,7 +47,7 @@ def boot_host(ctx: NodeContext) -> JsonMap:
 
 
 def _spec(ctx: NodeContext) -> BaselineSpec:
-    return ctx.services.baseline_for(ctx.terms, ctx.node, str(ctx.outputs("allocate-address")["address"]))
+    return ctx.services.baseline_for(ctx.site, ctx.node, revision=ctx.terms.revision)
 
 
 def _restore_baseline(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:

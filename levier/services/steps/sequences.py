@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from levier.saga.step import Step
-from levier.services.context import NodeContext
+from levier.services.context import NodeStep
 from levier.services.steps import hardware, host, image, lease, netboot, record
 
-NodeStep = Step[NodeContext]
+
 
 EXPAND: tuple[NodeStep, ...] = (
     lease.acquire_lease,
