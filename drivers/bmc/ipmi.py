@@ -182,14 +182,13 @@ class IpmiBmc:
 
     def _verify_override(self, session: IpmiSession, wanted: BootOverride) -> None:
         try:
-            report = boot_flags.read_boot_flags(self._address, session.ask(boot_flags.GET_BOOT_FLAGS))
+            reply = session.ask(boot_flags.GET_BOOT_FLAGS)
         except errors.Busy:
             raise
         except (errors.Rejected, errors.Unsupported) as error:
-            _log.warning(
-                "BMC %s cannot report its boot flags, %s is believed: %s", self._address, _words(wanted), error
-            )
+            _log.warning("BMC %s hides its boot flags (%s): %s is believed", self._address, error, _words(wanted))
             return
+        report = boot_flags.read_boot_flags(self._address, reply)
         if report.in_force == wanted:
             return
         if not report.valid and report.override.device is wanted.device:
