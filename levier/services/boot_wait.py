@@ -19,7 +19,7 @@ class BootWait:
     first_sign_s: float = 900.0
     """Until the machine fetches its boot script."""
     silence_s: float = 180.0
-    """Between two signs of life after that; a waiting agent asks at least every 30 s, a writing one reports every 2 s."""
+    """Between two signs of life after that: a waiting agent asks every 30 s, a writing one reports every 2 s."""
     poll_s: float = 0.3
 
     def run(
@@ -49,7 +49,7 @@ class BootWait:
     def _raise_silence(
         self, view: BootEntryView, *, began: datetime, now: datetime, lease_given: Callable[[str], bool]
     ) -> None:
-        signs = [t for t in (view.script_fetched_at, view.last_seen) if t is not None and t >= view.created_at]
+        signs = [t for t in (view.script_fetched_at, view.last_seen) if t is not None]
         patience_s = self.silence_s if signs else self.first_sign_s
         silent_s = (now - max([began, *signs])).total_seconds()
         expired = (now - began).total_seconds() >= self.timeout_s
