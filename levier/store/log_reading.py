@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session
 
 from levier.domain.errors import NotFound
@@ -121,7 +121,7 @@ def _last_state(events: Sequence[OperationEvent]) -> OperationState | None:
 def _grouped(session: Session, table: type[_Row], ids: Sequence[str]) -> dict[str, list[_Row]]:
     """The rows of each operation, in the order of their key (sequence or position)."""
     rows: dict[str, list[_Row]] = defaultdict(list)
-    order = table.__table__.primary_key.columns.values()
+    order = inspect(table).primary_key
     for row in session.scalars(select(table).where(table.operation.in_(ids)).order_by(*order)):
         rows[row.operation].append(row)
     return rows
