@@ -43,7 +43,7 @@ def rollback(operation: str, detach: Detach = False, as_json: Json = False) -> N
     """Undo an operation: every step of it, in reverse."""
     api = connect()
     api.post(f"/operations/{operation}/rollback")
-    _finish(operation, detach, as_json, wanted="rolled-back")
+    _finish(operation, detach, as_json, wanted="rolled_back")
 
 
 def recover(as_json: Json = False) -> None:

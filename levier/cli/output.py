@@ -21,14 +21,14 @@ COLOURS = {
     "started": "cyan",
     "deploying": "cyan",
     "undone": "yellow",
-    "rolled-back": "yellow",
+    "rolled_back": "yellow",
     "unwinding": "yellow",
     "held": "yellow",
     "cancelled": "yellow",
     "failed": "red",
     "unknown": "red",
     "undo-failed": "red",
-    "needs-operator": "red",
+    "needs_operator": "red",
 }
 
 

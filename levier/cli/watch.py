@@ -12,7 +12,7 @@ from levier.cli.client import ApiClient
 from levier.cli.output import cell, console
 from levier.cli.polling import poll
 
-ENDED = frozenset({"succeeded", "rolled-back", "held", "needs-operator", "cancelled"})
+ENDED = frozenset({"succeeded", "rolled_back", "held", "needs_operator", "cancelled"})
 
 
 def follow(api: ApiClient, operation: str, *, quiet: bool = False) -> dict[str, Any]:

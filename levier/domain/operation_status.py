@@ -182,7 +182,7 @@ class TargetOutcome(StrEnum):
     UNWINDING = "unwinding"
     UNDONE = "undone"
     """What was done is undone: nothing stands."""
-    NEEDS_OPERATOR = "needs-operator"
+    NEEDS_OPERATOR = "needs_operator"
     """The last attempt to undo a step failed."""
 
 

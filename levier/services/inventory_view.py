@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from levier.domain.node import NodeRecord
+from levier.domain.node_record import NodeRecord
 from levier.services.boot import BootEntries
 from levier.store.addresses import AddressStore
 from levier.store.nodes import NodeStore

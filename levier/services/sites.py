@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from levier.domain.errors import NotFound
-from levier.domain.node import SiteNode
+from levier.domain.node_record import SiteNode
 from levier.domain.revision import Revision
 from levier.domain.site import Site
 from levier.domain.site_diff import diff_sites

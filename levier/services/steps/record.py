@@ -18,15 +18,22 @@ def _state_before(ctx: NodeContext) -> JsonMap:
 
 
 def _back_to(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
-    """The node has the state from before the step."""
+    """The node has the state from before the step; an enrolled node comes back by way of `available`."""
     state = NodeState(str(checkpoint.before["state"]))
+    if state is NodeState.ENROLLED and ctx.services.nodes.get(ctx.name).state is NodeState.DEPLOYING:
+        ctx.services.nodes.set_state(ctx.name, NodeState.AVAILABLE, expected=[NodeState.DEPLOYING], fence=ctx.fence)
     ctx.services.nodes.set_state(ctx.name, state, expected=list(NodeState), fence=ctx.fence)
     return {"state": state.value}
 
 
 @step(name="mark-deploying", title="Record that the node is being deployed", undo=_back_to, before=_state_before)
 def mark_deploying(ctx: NodeContext) -> JsonMap:
-    """The node is `deploying`. Safe to repeat. Raises Conflict when its state does not allow that."""
+    """The node is `deploying`; one that was enrolled has just been matched, and is `available` in between.
+
+    Safe to repeat. Raises Conflict when its state does not allow that.
+    """
+    if ctx.services.nodes.get(ctx.name).state is NodeState.ENROLLED:
+        ctx.services.nodes.set_state(ctx.name, NodeState.AVAILABLE, expected=[NodeState.ENROLLED], fence=ctx.fence)
     ctx.services.nodes.set_state(ctx.name, NodeState.DEPLOYING, expected=DEPLOYABLE, fence=ctx.fence)
     return {"state": NodeState.DEPLOYING.value}
 
