@@ -8,19 +8,20 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from drivers.netboot.dnsmasq import DnsmasqPublisher
 from levier import __version__
 from levier.saga.engine import Saga
 from levier.saga.step import StepRegistry
 from levier.services.boot import BootEntries
+from levier.services.boot_agents import BootAgents
 from levier.services.images import Images
 from levier.services.inventory_view import InventoryView
+from levier.services.netboot_process import SiteDhcp
 from levier.services.operations import Operations
 from levier.services.prefect_gateway import PrefectGateway
 from levier.services.provisioning import Provisioning
 from levier.services.recovery import Recovery
 from levier.services.registry import Services
-from levier.services.seal import AesGcmSeal, load_key
+from levier.services.seal import AesGcmSeal, key_in_file
 from levier.services.secrets import SecretStore
 from levier.services.settings import Settings, load_settings
 from levier.services.sites import Sites
@@ -28,6 +29,7 @@ from levier.services.steps.sequences import STEPS
 from levier.store.addresses import AddressStore
 from levier.store.base import open_engine
 from levier.store.boot import BootStore
+from levier.store.boot_sessions import BootSessionStore
 from levier.store.migrate import upgrade
 from levier.store.nodes import NodeStore
 from levier.store.revisions import RevisionStore
@@ -47,33 +49,30 @@ def services() -> Services:
 
 def wire(settings: Settings) -> Services:
     """Services over the places that `settings` names. Raises StoreUnavailable, IncompatibleVersion."""
-    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
     engine = open_engine(settings.database_url)
     upgrade(engine)
     nodes, addresses = NodeStore(engine), AddressStore(engine)
     store = SecretStore(settings.secrets_dir)
-    boot_entries = BootEntries(
-        BootStore(engine),
-        seal=AesGcmSeal(load_key(settings.state_dir / "seal.key")),
-        dhcp=DnsmasqPublisher(settings.netboot_dir),
-    )
+    sites = Sites(RevisionStore(engine), nodes)
+    seal = AesGcmSeal(key_in_file(settings.state_dir / "seal.key"))
+    boot_store = BootStore(engine)
+    boot_entries = BootEntries(boot_store, seal=seal, dhcp=SiteDhcp(settings, sites))
     provisioning = Provisioning(nodes, addresses, boot_entries, store, settings.image_cache)
     saga = Saga(SqlStepLog(engine), now, __version__)
     prefect = PrefectGateway(settings.prefect_api_url)
-    sites = Sites(RevisionStore(engine), nodes)
     registry = StepRegistry()
     registry.add(*STEPS.values())
     return Services(
         settings=settings,
         sites=sites,
         inventory=InventoryView(nodes, addresses, boot_entries),
-        operations=Operations(
-            saga=saga, registry=registry, provisioning=provisioning, sites=sites, prefect=prefect
-        ),
+        operations=Operations(saga=saga, registry=registry, provisioning=provisioning, sites=sites, prefect=prefect),
         recovery=Recovery(saga, prefect, clock=now, code_version=__version__),
         images=Images(settings.image_cache),
         secrets=store,
         boot_entries=boot_entries,
+        boot_agents=BootAgents(BootSessionStore(engine), boot_store, seal=seal),
     )
 
 

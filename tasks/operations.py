@@ -21,7 +21,6 @@ def plan(kind: str, nodes: list[str], options: dict[str, Any]) -> str:
     return services.operations.plan(kind, nodes, options, flow_run_id=str(flow_run.id), who="flow run")
 
 
-
 @contextmanager
 def take_over(operation: str) -> Iterator[OperationRun]:
     """This process is the operation's only worker until the end of the block; any other one is fenced off."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -49,7 +48,7 @@ def _do_task(step: Step[NodeContext]) -> StepTask:
         persist_result=False,
     )
     async def do(run: OperationRun, node: str) -> None:
-        outputs = await asyncio.get_running_loop().run_in_executor(run.pool, run.do, step, node)
+        outputs = await run.call(run.do, step, node)
         get_run_logger().info("%s: %s", node, ", ".join(f"{k}={v}" for k, v in outputs.items() if _short(v)) or "done")
 
     return do
@@ -68,7 +67,7 @@ def _undo_task(step: Step[NodeContext]) -> StepTask:
         persist_result=False,
     )
     async def undo(run: OperationRun, node: str) -> None:
-        await asyncio.get_running_loop().run_in_executor(run.pool, run.undo, step, node)
+        await run.call(run.undo, step, node)
 
     return undo
 

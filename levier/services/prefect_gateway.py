@@ -85,7 +85,9 @@ class PrefectGateway:
 
 def _decoded(response: httpx.Response, path: str) -> dict[str, Any]:
     if response.status_code == 404:
-        raise NotFound(f"Prefect knows no {path}", hint="`levier up` registers the deployments; look at `levier status`")
+        raise NotFound(
+            f"Prefect knows no {path}", hint="`levier up` registers the deployments; look at `levier status`"
+        )
     if response.status_code == 409:
         raise InvalidRequest(f"Prefect refuses the parameters: {response.text[:500]}")
     if response.is_error:

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from drivers.baseline import BaselineSpec, HostEntry
+
 from drivers.bmc import BMC_DRIVERS
 from drivers.images.catalog import BuiltImage, list_images
 from drivers.images.seed import SeedSpec, render_seed
@@ -88,7 +89,9 @@ class Provisioning:
         pinned = site.image(node.image).sha256
         built = [i for i in list_images(self.image_cache) if i.name == node.image]
         if not built:
-            raise NotFound(f"image {node.image} of node {node.name} is not built", hint=f"levier image build {node.image}")
+            raise NotFound(
+                f"image {node.image} of node {node.name} is not built", hint=f"levier image build {node.image}"
+            )
         chosen = next((i for i in built if pinned in (None, i.record.sha256)), None)
         if chosen is None:
             raise Rejected(
@@ -158,9 +161,7 @@ class Provisioning:
 
     # --- netboot ----------------------------------------------------------------------------------------------------
 
-    def publish_boot_entry(
-        self, site: Site, node: Node, *, operation: str, purpose: BootPurpose, address: str
-    ) -> None:
+    def publish_boot_entry(self, site: Site, node: Node, *, operation: str, purpose: BootPurpose, address: str) -> None:
         """DHCP and the boot service answer the node, for this operation only."""
         mac = site.boot_nic(node).mac
         self.boot_entries.publish(

@@ -31,7 +31,9 @@ _RUN_STATES = {
 class Recovery:
     """Compares the log of operations with Prefect's flow runs and brings them together again."""
 
-    def __init__(self, saga: Saga, prefect: PrefectGateway, *, clock: Callable[[], datetime], code_version: str) -> None:
+    def __init__(
+        self, saga: Saga, prefect: PrefectGateway, *, clock: Callable[[], datetime], code_version: str
+    ) -> None:
         self._saga = saga
         self._prefect = prefect
         self._clock = clock

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from levier.services.boot import BootEntries
+from levier.services.boot_agents import BootAgents
 from levier.services.images import Images
 from levier.services.inventory_view import InventoryView
 from levier.services.operations import Operations
@@ -26,3 +27,4 @@ class Services:
     images: Images
     secrets: SecretStore
     boot_entries: BootEntries
+    boot_agents: BootAgents

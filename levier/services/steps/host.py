@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from levier.domain.errors import Rejected, Unreachable
 from levier.domain.netboot import AgentAction
+from levier.domain.operation import JsonMap
 from levier.domain.retry import NEVER
 from levier.domain.ssh import RemoteHost
-from levier.domain.operation import JsonMap
 from levier.saga.step import Checkpoint, Undo, step
 from levier.services.context import NodeContext
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from levier.domain.errors import OutcomeUnknown, Unreachable
-from levier.domain.retry import NEVER
 from levier.domain.operation import JsonMap
+from levier.domain.retry import NEVER
 from levier.saga.step import Checkpoint, step
 from levier.services.boot_wait import BootWait
 from levier.services.context import NodeContext
@@ -59,4 +59,3 @@ def write_image(ctx: NodeContext) -> JsonMap:
     entries.instruct_write(node=ctx.name, operation=ctx.operation, disk=disk, image=image, seed=seed)
     entries.wait_for(node=ctx.name, operation=ctx.operation, until=lambda v: v.is_written, wait=WRITE_WAIT)
     return {"image": image.name, "sha256": image.sha256, "disk": disk}
-

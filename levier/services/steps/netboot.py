@@ -7,8 +7,8 @@ from levier.domain.hints import choose_root_disk
 from levier.domain.inventory import Inventory
 from levier.domain.matching import describe_mismatches, match_node
 from levier.domain.netboot import AgentAction, BootPurpose
-from levier.domain.retry import NEVER
 from levier.domain.operation import JsonMap
+from levier.domain.retry import NEVER
 from levier.saga.step import Checkpoint, Undo, step
 from levier.services.boot_wait import BootWait
 from levier.services.context import NodeContext

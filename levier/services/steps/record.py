@@ -9,7 +9,6 @@ from levier.domain.operation import JsonMap
 from levier.saga.step import Checkpoint, step
 from levier.services.context import NodeContext
 
-
 DEPLOYABLE = (NodeState.ENROLLED, NodeState.AVAILABLE)
 
 
@@ -97,5 +96,3 @@ def mark_available(ctx: NodeContext) -> JsonMap:
     if ctx.services.nodes.get(ctx.name).state is NodeState.ENROLLED:
         ctx.services.nodes.set_state(ctx.name, NodeState.AVAILABLE, expected=[NodeState.ENROLLED], fence=ctx.fence)
     return _state_before(ctx)
-
-

@@ -5,8 +5,6 @@ from __future__ import annotations
 from levier.services.context import NodeStep
 from levier.services.steps import hardware, host, image, lease, netboot, record
 
-
-
 EXPAND: tuple[NodeStep, ...] = (
     lease.acquire_lease,
     hardware.verify_bmc,
