@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from levier.domain.errors import LeaseLost
 from levier.domain.operation_log import SETTLED, JsonMap, OperationState, StepPhase
 
 
@@ -45,6 +46,13 @@ class Fence:
     operation: str
     generation: int
     worker: str
+
+    def lost(self) -> LeaseLost:
+        """The error for a worker whose fence is dead."""
+        return LeaseLost(
+            f"operation {self.operation} was taken over by another worker: generation {self.generation} is over",
+            hint=f"nothing to do here; see levier operation show {self.operation}",
+        )
 
 
 @dataclass(frozen=True, slots=True)

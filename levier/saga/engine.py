@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -125,7 +126,7 @@ class Saga:
     def check(self, fence: Fence) -> None:
         """The fence is current: a command may go out now. Raises LeaseLost when another worker took over."""
         if not self._log.is_current(fence):
-            raise lease_lost(fence)
+            raise fence.lost()
 
     def set_state(self, fence: Fence, state: OperationState, detail: JsonMap | None = None) -> None:
         """The operation is in `state`; safe to repeat. Raises Conflict for a forbidden transition, LeaseLost."""
@@ -178,8 +179,9 @@ class Saga:
         if mine.done:
             return mine.outputs or {}
         _check_forward(status, target)
+        self.check(fence)
         fresh = mine.undo is UndoState.UNDONE
-        entry = _Entry(self, fence, step.name, target, attempt=1 if fresh else mine.attempts + 1)
+        entry = self._entry(fence, step, target, attempt=1 if fresh else mine.attempts + 1)
         before = None if fresh else mine.before
         self._start(entry, step, ctx, before=before)
         with_outputs = entry.concluding(lambda: step.do(ctx))
@@ -191,7 +193,6 @@ class Saga:
         if before is not None:
             entry.append(StepEventKind.STARTED, {})
             return
-        self.check(entry.fence)
         observed = entry.concluding(lambda: step.before(ctx), unknown=False)
         entry.append(StepEventKind.STARTED, {"before": observed})
 
@@ -211,7 +212,7 @@ class Saga:
                 hint=f"repair the cause and resume: levier operation resume {fence.operation}; or leave it held",
             )
         _check_last(status, mine)
-        entry = _Entry(self, fence, step.name, target, attempt=mine.undo_attempts + 1)
+        entry = self._entry(fence, step, target, attempt=mine.undo_attempts + 1)
         entry.append(StepEventKind.UNDO_STARTED, {})
         entry.append(StepEventKind.UNDONE, {"outputs": self._call_undo(entry, step, ctx, mine)})
 
@@ -227,7 +228,7 @@ class Saga:
             entry.append_after(error, StepEventKind.UNDO_FAILED)
             if not isinstance(error, Exception):
                 raise
-            raise _undo_failed(step.name, entry.target, error, mine) from error
+            raise _undo_failed(error, mine) from error
 
     @staticmethod
     def should_retry(step: Step[Any], error: BaseException, attempt: int) -> float | None:
@@ -239,23 +240,27 @@ class Saga:
         """What to undo, as (step, target), last begun first; see levier.saga.unwinding."""
         return unwind_plan(status, target)
 
-    def append(self, fence: Fence, step: str, target: str, kind: StepEventKind, *, attempt: int, data: JsonMap) -> None:
-        """The event is in the log (StepLog.append), now."""
-        self._log.append(fence, step=step, target=target, kind=kind, attempt=attempt, at=self._clock(), data=data)
+    def _entry(self, fence: Fence, step: Step[C], target: str, *, attempt: int) -> _Entry:
+        def append(kind: StepEventKind, data: JsonMap) -> None:
+            self._log.append(
+                fence,
+                step=step.name,
+                target=target,
+                kind=kind,
+                attempt=attempt,
+                at=self._clock(),
+                data=data,
+                needs_lease=step.needs_lease,
+            )
+
+        return _Entry(append)
 
 
+@dataclass(frozen=True, slots=True)
 class _Entry:
     """Writes the events of one attempt at one step."""
 
-    def __init__(self, saga: Saga, fence: Fence, step: str, target: str, *, attempt: int) -> None:
-        self.fence = fence
-        self.target = target
-        self._saga = saga
-        self._step = step
-        self._attempt = attempt
-
-    def append(self, kind: StepEventKind, data: JsonMap) -> None:
-        self._saga.append(self.fence, self._step, self.target, kind, attempt=self._attempt, data=data)
+    append: Callable[[StepEventKind, JsonMap], None]
 
     def append_after(self, error: BaseException, kind: StepEventKind) -> None:
         """The event is in the log; if that fails, the log's error is raised, with `error` as its cause."""
@@ -274,14 +279,6 @@ class _Entry:
             kind = StepEventKind.UNKNOWN if unknown and _outcome_open(error) else StepEventKind.FAILED
             self.append_after(error, kind)
             raise
-
-
-def lease_lost(fence: Fence) -> LeaseLost:
-    """The error for a fence that is not current."""
-    return LeaseLost(
-        f"operation {fence.operation} was taken over by another worker (this one had generation {fence.generation})",
-        hint=f"nothing to do here; see levier operation show {fence.operation}",
-    )
 
 
 def _outcome_open(error: BaseException) -> bool:
@@ -335,11 +332,11 @@ def _check_last(status: OperationStatus, mine: StepStatus) -> None:
         )
 
 
-def _undo_failed(step: str, target: str, error: Exception, mine: StepStatus) -> UndoFailed:
+def _undo_failed(error: Exception, mine: StepStatus) -> UndoFailed:
     cause = f"{mine.error.error}: {mine.error.message}" if mine.error else ""
     because = f" (undone because of {cause})" if cause else ""
     return UndoFailed(
-        f"{step} on {target} could not be undone: {error}{because}",
+        f"{mine.step} on {mine.target} could not be undone: {error}{because}",
         hint=getattr(error, "hint", "") or "repair the cause, then resume the unwinding",
         undo_error=error,
         cause=cause,

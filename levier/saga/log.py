@@ -65,11 +65,12 @@ class StepLog(Protocol):
         attempt: int,
         at: datetime,
         data: JsonMap,
+        needs_lease: bool = True,
     ) -> StepEvent:
         """The event is committed, durably. Not safe to repeat blindly: read the status first.
 
-        Raises LeaseLost also when the target's lease is another operation's; Conflict when the event may not follow;
-        InvalidRequest when the step is not in the plan.
+        Raises Conflict when the event may not follow, and, if it `needs_lease`, when another operation holds the target
+        as a node; InvalidRequest when the step is not in the plan.
         """
         ...
 

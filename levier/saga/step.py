@@ -56,6 +56,8 @@ class Step(Generic[C]):
     """Observes the state before. Called once, before the first attempt: its result is in the log ever after."""
     retry: Mapping[type[LevierError], RetryPolicy] = field(default_factory=dict)
     """Overrides levier.domain.retry for some classes of errors."""
+    needs_lease: bool = True
+    """False for the steps that take and give back the node: their events are written whoever holds it."""
 
     def __post_init__(self) -> None:
         if not (isinstance(self.undo, Undo) or callable(self.undo)):
@@ -83,6 +85,7 @@ def step(
     undo: UndoFunction[C],
     before: Callable[[C], JsonMap] = ...,
     retry: Retry | None = ...,
+    needs_lease: bool = ...,
 ) -> Decorator[C]: ...
 
 
@@ -94,6 +97,7 @@ def step(
     undo: Literal[Undo.NO_EFFECT, Undo.IRREVERSIBLE],
     before: Callable[[C], JsonMap],
     retry: Retry | None = ...,
+    needs_lease: bool = ...,
 ) -> Decorator[C]: ...
 
 
@@ -104,6 +108,7 @@ def step(
     title: str,
     undo: Literal[Undo.NO_EFFECT, Undo.IRREVERSIBLE],
     retry: Retry | None = ...,
+    needs_lease: bool = ...,
 ) -> Decorator[C]: ...
 
 
@@ -114,11 +119,12 @@ def step(
     undo: UndoFunction[Any] | Literal[Undo.NO_EFFECT, Undo.IRREVERSIBLE],
     before: Callable[[Any], JsonMap] = _nothing,
     retry: Retry | None = None,
+    needs_lease: bool = True,
 ) -> Decorator[Any]:
     """The decorated function is the `do` of a Step. Without an undo declaration: TypeError, at import."""
 
     def decorate(do: Callable[[Any], JsonMap]) -> Step[Any]:
-        return Step(name=name, title=title, do=do, undo=undo, before=before, retry=retry or {})
+        return Step(name=name, title=title, do=do, undo=undo, before=before, retry=retry or {}, needs_lease=needs_lease)
 
     return decorate
 

@@ -100,9 +100,12 @@ def reading(engine: Engine) -> Iterator[Session]:
     if engine.dialect.name == "postgresql":
         # So that the SELECTs of one fold all see the same log.
         options["isolation_level"] = "REPEATABLE READ"
-    with domain_errors(), engine.connect().execution_options(**options) as connection:
-        with Session(bind=connection) as session:
-            yield session
+    with (
+        domain_errors(),
+        engine.connect().execution_options(**options) as connection,
+        Session(bind=connection) as session,
+    ):
+        yield session
 
 
 def exclusive(session: Session, name: str) -> None:
