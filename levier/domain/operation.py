@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import pairwise
 
+from levier.domain.errors import Conflict
 from levier.domain.operation_log import (
     FINAL,
     OPERATION_TRANSITIONS,
@@ -181,18 +183,14 @@ def _fold_steps(operation: Operation, events: Sequence[StepEvent]) -> tuple[Step
 
 
 def _state_event(operation: Operation, events: Sequence[OperationEvent]) -> OperationEvent:
-    last = OperationEvent(
-        seq=0,
-        operation=operation.id,
-        kind=OperationEventKind.STATE,
-        at=operation.created,
-        state=OperationState.PLANNED,
-    )
-    for event in events:
-        if event.state is not None and last.state is not None and event.kind is OperationEventKind.STATE:
-            check_operation_state(last.state, event.state, operation=operation.id)
-            last = event
-    return last
+    states = [e for e in events if e.kind is OperationEventKind.STATE]
+    if not states or states[0].state is not OperationState.PLANNED:
+        raise Conflict(f"the log of operation {operation.id} does not begin with `planned`", hint="restore it")
+    for old, new in pairwise(e.state for e in states):
+        if old is None or new is None:
+            raise Conflict(f"the log of operation {operation.id} has a state event without a state", hint="restore it")
+        check_operation_state(old, new, operation=operation.id)
+    return states[-1]
 
 
 def open_cancel(events: Iterable[OperationEvent]) -> JsonMap | None:

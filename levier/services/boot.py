@@ -16,7 +16,7 @@ from levier.domain.agentwire import parse_mac
 from levier.domain.bootentry import BootEntryView, TimedReport
 from levier.domain.errors import InvalidRequest, NotFound, Unreachable
 from levier.domain.netboot import AgentAction, BootPurpose, DhcpHost, ImageRef
-from levier.services.boot_wait import BootWait
+from levier.services.boot_wait import BootPatience, BootWait
 from levier.services.seal import Seal
 from levier.store.boot import BootStore, NewBootEntry, NewInstruction
 
@@ -141,23 +141,36 @@ class BootEntries:
         return self._store.instruct(node=node, operation=operation, new=new, now=self._clock())
 
     def wait_for(
-        self, *, node: str, operation: str, until: Callable[[BootEntryView], bool], wait: BootWait | None = None
+        self,
+        node: str,
+        operation: str,
+        until: Callable[[BootEntryView], bool],
+        *,
+        timeout_s: float,
+        patience: BootPatience = BootPatience(),  # noqa: B008 - frozen
+        check: Callable[[], None] | None = None,
     ) -> BootEntryView:
         """The entry as it was when `until` first held. Safe to repeat.
 
-        Raises Rejected with the agent's own cause when it reports a failure; OutcomeUnknown when the machine started
-        anew in the middle of a write, or the time ran out while the agent was at work; Unreachable, naming the last
-        stage seen, when nothing was heard for too long; Conflict when the entry is withdrawn meanwhile.
+        `check` is called at every look, and ends the waiting by raising (a lost lease, a cancellation). Raises
+        Rejected with the agent's own cause when it reports a failure; OutcomeUnknown when the machine started anew in
+        the middle of a write, or the time ran out while the agent was at work; Unreachable, naming the last stage seen,
+        when nothing was heard for too long; Conflict when the entry is withdrawn meanwhile.
         """
-        plan = wait or BootWait()
-        return plan.run(
+        wait = BootWait(
             node=node,
             read=lambda: self._entry_of(node, operation),
             until=until,
+            check=check or _nothing_to_check,
             lease_given=self._dhcp.lease_given,
             clock=self._clock,
         )
+        return wait.run(timeout_s=timeout_s, patience=patience)
 
     def _entry_of(self, node: str, operation: str) -> BootEntryView | None:
         view = self._store.get(node)
         return view if view is not None and view.operation == operation else None
+
+
+def _nothing_to_check() -> None:
+    """Whoever waits holds no lease."""
