@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -14,6 +15,28 @@ def replace_file(path: Path, content: bytes, *, mode: int) -> None:
     The temporary file is made with mode 0600 (tempfile.mkstemp) and in the same directory, since rename(2) is atomic
     within one file system only. Raises OSError.
     """
+    with _temporary(path, content, mode=mode) as temporary:
+        os.replace(temporary, path)
+    _sync_directory(path.parent)
+
+
+def create_file(path: Path, content: bytes, *, mode: int) -> bool:
+    """There is a file, complete and durable; True if it is this one, False if there was one, which is left as it is.
+
+    Of any number of processes that create it together exactly one does (link(2) never replaces). Raises OSError.
+    """
+    with _temporary(path, content, mode=mode) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+    _sync_directory(path.parent)
+    return True
+
+
+@contextlib.contextmanager
+def _temporary(path: Path, content: bytes, *, mode: int) -> Iterator[str]:
+    """A complete file beside `path`, gone afterwards unless it was renamed."""
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -21,12 +44,10 @@ def replace_file(path: Path, content: bytes, *, mode: int) -> None:
             file.flush()
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
+        yield temporary
+    finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-        raise
-    _sync_directory(path.parent)
 
 
 def _sync_directory(directory: Path) -> None:

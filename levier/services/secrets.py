@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from levier.domain.errors import Conflict, InvalidRequest, NotFound
 from levier.domain.problems import closest
 from levier.domain.site_types import CREDENTIAL
-from levier.services.atomic_file import replace_file
+from levier.services.atomic_file import create_file, replace_file
 
 _MAGIC = b"levier-secret-1\n"
 _KEY_PREFIX = "levier-key-1:"
@@ -152,10 +152,17 @@ class SecretStore:
         raise Conflict(f"{self._key_file} is no key file of Levier", hint="put back the key file from the backup")
 
     def _new_key(self) -> bytes:
-        key = os.urandom(_KEY_BYTES)
         self._key_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(self._key_file, f"{_KEY_PREFIX}{base64.b64encode(key).decode()}\n".encode(), mode=0o600)
-        return key
+        text = f"{_KEY_PREFIX}{base64.b64encode(os.urandom(_KEY_BYTES)).decode()}\n"
+        # Another store that shares the key file may have been first: its key is the key.
+        create_file(self._key_file, text.encode(), mode=0o600)
+        return self._key(create=False)
+
+    def _remove_leftovers(self) -> None:
+        """No temporary file of a writer that was killed is left; only under the lock, when there is no other writer."""
+        for pattern in (f".*{_SUFFIX}.*", f".{self._key_file.name}.*"):
+            for leftover in self._directory.glob(pattern):
+                leftover.unlink()
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -164,6 +171,7 @@ class SecretStore:
         descriptor = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+            self._remove_leftovers()
             yield
         finally:
             os.close(descriptor)
