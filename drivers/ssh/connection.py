@@ -63,7 +63,7 @@ def connect(target: SshTarget, identity: Identity, options: SshOptions) -> param
 def _open_transport(target: SshTarget, options: SshOptions) -> paramiko.Transport:
     try:
         sock = socket.create_connection((target.host, target.port), timeout=options.connect_timeout_s)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host name that no encoding fits
         raise Unreachable(
             f"{name_of(target)}: no TCP connection: {error}",
             hint="Check that the host is up, its address and the route to it.",
@@ -133,9 +133,11 @@ def _log_in(transport: paramiko.Transport, target: SshTarget, identity: Identity
     if transport.is_authenticated():
         return
     answer = transport.get_exception()
-    if isinstance(answer, paramiko.AuthenticationException):
+    # A plain "no" leaves neither an exception nor a closed connection: sshd waits for another key.
+    if isinstance(answer, paramiko.AuthenticationException) or (in_time and transport.is_active()):
+        detail = f": {answer}" if answer else ""
         raise AuthFailed(
-            f"{name_of(target)}: the login key {describe([identity.login])} was refused: {answer}",
+            f"{name_of(target)}: the login key {describe([identity.login])} was refused{detail}",
             hint="Check the user name, the host's authorized_keys and sshd's PermitRootLogin.",
         ) from answer
     raise _closed_during_login(target, answer or ("closed" if in_time else "no answer in time"))

@@ -69,8 +69,9 @@ def execute(
         raise MalformedReply(
             f"{where}: more than {max_output_bytes} bytes of output", hint="Write the output to a file on the host."
         )
-    if finished.exit_status < 0:
-        raise _lost(where, timeout_s, exchange.aborted, "the session ended without an exit status")
+    if exchange.aborted or finished.exit_status < 0 or not channel.eof_received:
+        # A status alone is not enough: output may still have been under way when the connection was lost.
+        raise _lost(where, timeout_s, exchange.aborted, "the session ended before its output or without a status")
     return finished
 
 
@@ -84,7 +85,7 @@ def raise_if_timed_out(finished: Finished, *, duration_s: float, timeout_s: floa
 
 
 def _lost(where: str, timeout_s: float, aborted: bool, reason: str) -> OutcomeUnknown:
-    silent = f"no exit status {timeout_s + _GRACE_S:g} s after it was sent: its output is held open, or the host hangs"
+    silent = f"no end {timeout_s + _GRACE_S:g} s after it was sent: a process holds its output open, or the host hangs"
     cause = silent if aborted else f"the connection was lost after it was sent: {reason}"
     return OutcomeUnknown(f"{where}: {cause}", hint="Read the state the command was to change before repeating it.")
 
@@ -136,6 +137,7 @@ class _Exchange:
             for start in range(0, len(view), _CHUNK_BYTES):
                 self.channel.sendall(bytes(view[start : start + _CHUNK_BYTES]))
             self.channel.shutdown_write()
-        except OSError:
-            # The command ended without reading all of it, as `head` does: its exit status tells how it fared.
+        except (OSError, EOFError, paramiko.SSHException):
+            # The command ended without reading all of it, as `head` does, or the connection was lost: the exit status,
+            # or its absence, tells which.
             return

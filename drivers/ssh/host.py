@@ -25,6 +25,8 @@ _FILE_TIMEOUT_S = 60.0
 _FILE_BYTES_PER_S = 256 * 1024
 """The slowest network a file transfer is given time for."""
 _QUOTED_STDERR_CHARS = 600
+_SESSION_WAITS_S = (0.05, 0.1, 0.2, 0.4)
+"""Seconds between attempts to open a session: sshd frees the one before a moment after it reported its end."""
 
 
 class ParamikoHost:
@@ -152,11 +154,15 @@ class ParamikoHost:
 
     def _open_channel(self) -> paramiko.Channel:
         """A session over the reused connection, or over a new one if the old one proves dead: nothing was sent yet."""
+        waits_s = iter(_SESSION_WAITS_S)
         while True:
             transport, reused = self._connected()
             try:
                 return transport.open_session(timeout=self._options.handshake_timeout_s)
             except paramiko.ChannelException as error:
+                if (wait_s := next(waits_s, None)) is not None:
+                    time.sleep(wait_s)
+                    continue
                 raise Busy(
                     f"{self._name}: sshd refused another session: {error}",
                     hint="Repeat later, or set max_sessions below sshd's MaxSessions.",
