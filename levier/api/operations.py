@@ -26,7 +26,7 @@ class OperationRequest(BaseModel):
 @router.get("")
 def operations(services: ServicesOf) -> list[dict[str, Any]]:
     """All operations, oldest first, without their steps."""
-    return services.operations.list()
+    return services.operations.all()
 
 
 @router.post("", status_code=202)

@@ -16,7 +16,7 @@ ENDED = frozenset({"succeeded", "rolled_back", "held", "needs_operator", "cancel
 
 
 def follow(api: ApiClient, operation: str, *, quiet: bool = False) -> dict[str, Any]:
-    """The operation ended; its last state. Ctrl-C detaches: the operation goes on, and the ways to act on it are said."""
+    """The operation ended; its last state. Ctrl-C detaches and says how to act on it."""
     try:
         if quiet:
             return poll(lambda: _ended(api, operation), interval_s=1.0)

@@ -25,14 +25,14 @@ class _Build:
 
 
 class Images:
-    """Builds images one at a time per name, in a thread; the shelf on disk is the truth, a build can be repeated at will."""
+    """Builds images in threads, one at a time per name; the shelf on disk is the truth, a build can be repeated."""
 
     def __init__(self, cache: Path) -> None:
         self._cache = cache
         self._builds: dict[str, _Build] = {}
         self._lock = threading.Lock()
 
-    def list(self) -> list[dict[str, Any]]:
+    def all(self) -> list[dict[str, Any]]:
         """All built images, newest first per name."""
         return [_image(image) for image in list_images(self._cache)]
 

@@ -1,8 +1,9 @@
-"""`python -m levier.services.netboot_process`: DHCP and TFTP on the site's provisioning networks, as the site file has them."""
+"""`python -m levier.services.netboot_process`: DHCP and TFTP on the site's provisioning networks."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -115,8 +116,11 @@ def main() -> int:
     from levier import bootstrap  # the composition root imports this module
 
     parser = argparse.ArgumentParser(prog="python -m levier.services.netboot_process", description=__doc__)
+    parser.add_argument("--state-dir", type=Path, help="instead of LEVIER_STATE_DIR")
     parser.add_argument("--ready-file", type=Path)
     arguments = parser.parse_args()
+    if arguments.state_dir is not None:
+        os.environ["LEVIER_STATE_DIR"] = str(arguments.state_dir)
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())

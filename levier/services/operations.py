@@ -71,7 +71,7 @@ class Operations:
         return operation.id
 
     def take_over(self, operation: str, *, flow_run_id: str) -> OperationRun:
-        """This process is the operation's only worker; any other one is fenced off. Raises Conflict, IncompatibleVersion."""
+        """This process is the operation's only worker, others are fenced off. Raises Conflict, IncompatibleVersion."""
         ordered = self._saga.status(operation, target="").operation
         revision = int(ordered.parameters["revision"])
         terms = OperationTerms(operation, ordered.kind, revision, self._sites.site(revision))
@@ -84,7 +84,7 @@ class Operations:
         status = self._saga.status(operation)
         return as_map(status, steps=True) | {"ui": self._ui(status)}
 
-    def list(self) -> list[dict[str, Any]]:
+    def all(self) -> list[dict[str, Any]]:
         """All operations without their steps, oldest first."""
         return [as_map(status, steps=False) for status in reversed(self._saga.statuses())]
 
@@ -94,7 +94,7 @@ class Operations:
     # --- steering ---------------------------------------------------------------------------------------------------
 
     def cancel(self, operation: str, *, who: str) -> dict[str, Any]:
-        """The operation stops at its next safe point and is undone. Safe to repeat. Raises Conflict when it has ended."""
+        """The operation stops at its next safe point and is undone. Safe to repeat. Raises Conflict once it ended."""
         self._saga.request_cancel(operation, who=who, reason="cancelled by the operator")
         status = self._saga.status(operation)
         run = self._prefect.state(status.run or status.operation.key)
@@ -113,7 +113,7 @@ class Operations:
         return self.show(operation)
 
     def rollback(self, operation: str, *, who: str) -> dict[str, Any]:
-        """The operation is being undone by a flow run of its own. Safe to repeat. Raises Conflict when it is under way."""
+        """The operation is being undone by a flow run of its own. Safe to repeat. Raises Conflict while it runs."""
         status = self._saga.status(operation)
         if status.state in (OperationState.ROLLED_BACK, OperationState.CANCELLED):
             raise Conflict(f"operation {operation} is {status.state} already: nothing of it stands")

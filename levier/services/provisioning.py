@@ -71,7 +71,7 @@ class Provisioning:
     # --- addresses --------------------------------------------------------------------------------------------------
 
     def allocate_address(self, site: Site, node: Node, *, operation: str, fence: Fence) -> str:
-        """The node's address on its provisioning network: fixed by the site file, the one it has, or the next free one."""
+        """The node's address on its provisioning network: fixed by the site file, the one it has, or a free one."""
         nic = site.boot_nic(node)
         network = site.network(str(nic.network))
         candidates = [str(nic.address)] if nic.address is not None else _free_candidates(site, network)

@@ -47,7 +47,7 @@ class Recovery:
         return plan_recovery(rows, now=self._clock(), runs=runs, code_version=self._code_version)
 
     def execute(self, actions: tuple[RecoveryAction, ...]) -> None:
-        """Every action is carried out or under way. Safe to repeat: a flow run that waits is left alone by the next plan."""
+        """Every action is carried out or under way. Safe to repeat: the next plan leaves a flow run that waits alone."""
         for action in actions:
             if action.verb is RecoveryVerb.LEAVE:
                 continue

@@ -36,7 +36,7 @@ def inspect_bmc(ctx: NodeContext) -> JsonMap:
 
 @step(name="match-site", title="Compare the machine with the site file", undo=Undo.NO_EFFECT)
 def match_site(ctx: NodeContext) -> JsonMap:
-    """The machine behind the BMC is the one the site file means. Safe to repeat. Raises Rejected with each difference."""
+    """The machine behind the BMC is the one the site file means. Safe to repeat. Raises Rejected."""
     seen = ctx.outputs("inspect-bmc")
     mismatches = match_node(ctx.node, FruInventory(serial=str(seen.get("serial", ""))))
     if mismatches:

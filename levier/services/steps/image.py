@@ -6,10 +6,9 @@ from levier.domain.errors import OutcomeUnknown, Unreachable
 from levier.domain.operation import JsonMap
 from levier.domain.retry import NEVER
 from levier.saga.step import Checkpoint, step
-from levier.services.boot_wait import BootWait
 from levier.services.context import NodeContext
 
-WRITE_WAIT = BootWait(timeout_s=3600.0)
+WRITE_TIMEOUT_S = 3600.0
 """From the instruction to the verified image; an agent at work reports every 2 s, so its silence is noticed early."""
 
 
@@ -28,7 +27,7 @@ def create_host_key(ctx: NodeContext) -> JsonMap:
 
 
 def _disk_is_nobodys(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
-    """Nothing is claimed of the disk any more: the node record names no OS, and a host that may sit on it is powered off.
+    """Nothing is claimed of the disk any more: the node record names no OS.
 
     The content from before is not brought back: an enrolled node's disks are disposable by declaration
     (docs/decisions/0100). What stands on the disk is recorded.
@@ -57,5 +56,7 @@ def write_image(ctx: NodeContext) -> JsonMap:
     ctx.guard()
     # Does nothing when this very write was asked for before: see BootEntries.instruct_write.
     entries.instruct_write(node=ctx.name, operation=ctx.operation, disk=disk, image=image, seed=seed)
-    entries.wait_for(node=ctx.name, operation=ctx.operation, until=lambda v: v.is_written, wait=WRITE_WAIT)
+    entries.wait_for(
+        ctx.name, ctx.operation, lambda view: view.is_written, timeout_s=WRITE_TIMEOUT_S, check=ctx.guard
+    )
     return {"image": image.name, "sha256": image.sha256, "disk": disk}

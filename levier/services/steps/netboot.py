@@ -10,10 +10,9 @@ from levier.domain.netboot import AgentAction, BootPurpose
 from levier.domain.operation import JsonMap
 from levier.domain.retry import NEVER
 from levier.saga.step import Checkpoint, Undo, step
-from levier.services.boot_wait import BootWait
 from levier.services.context import NodeContext
 
-AGENT_WAIT = BootWait(timeout_s=1800.0)
+AGENT_TIMEOUT_S = 1800.0
 """A real server's power-on self test takes minutes before it asks for an address."""
 
 
@@ -67,7 +66,9 @@ def await_agent(ctx: NodeContext) -> JsonMap:
     the agent is then told to do nothing more.
     """
     entries = ctx.services.boot_entries
-    view = entries.wait_for(node=ctx.name, operation=ctx.operation, until=lambda v: v.is_claimed, wait=AGENT_WAIT)
+    view = entries.wait_for(
+        ctx.name, ctx.operation, lambda view: view.is_claimed, timeout_s=AGENT_TIMEOUT_S, check=ctx.guard
+    )
     inventory = view.inventory or Inventory()
     try:
         disk = _checked_root_disk(ctx, inventory)
@@ -91,7 +92,7 @@ def _checked_root_disk(ctx: NodeContext, inventory: Inventory) -> str:
 
 @step(name="withdraw-boot-entry", title="Take the boot entry away again", undo=Undo.NO_EFFECT)
 def withdraw_boot_entry(ctx: NodeContext) -> JsonMap:
-    """The node can boot from the network no more. Safe to repeat. What it undoes is undone by nobody: it grants nothing."""
+    """The node can boot from the network no more. Safe to repeat."""
     return {"withdrawn": ctx.services.boot_entries.withdraw(node=ctx.name, operation=ctx.operation)}
 
 
