@@ -9,6 +9,7 @@ import typer
 from levier import __version__
 from levier.cli import image, node, operation, secret, site
 from levier.cli.output import errors
+from levier.demo.scenario import demo
 from levier.domain.errors import LevierError
 from levier.lab import cli as lab
 from levier.supervisor import cli as supervisor
@@ -26,7 +27,7 @@ app.add_typer(node.addresses, name="address")
 app.add_typer(node.boot_entries, name="boot-entry")
 app.add_typer(operation.app, name="operation")
 app.add_typer(lab.app, name="lab")
-for command in (operation.expand, operation.inspect, operation.rollback, operation.recover):
+for command in (operation.expand, operation.inspect, operation.rollback, operation.recover, demo):
     app.command()(command)
 for command in (supervisor.up, supervisor.down, supervisor.status):
     app.command()(command)

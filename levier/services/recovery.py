@@ -10,7 +10,7 @@ import structlog
 from levier.domain.errors import Conflict, NotFound
 from levier.domain.operation import SETTLED, OperationState
 from levier.saga.engine import Saga
-from levier.saga.recovery import RecoveryAction, RecoveryRow, RecoveryVerb, RunState, plan_recovery
+from levier.saga.recovery import RecoveryAction, RecoveryVerb, RunState, plan_recovery
 from levier.services.prefect_gateway import PrefectGateway
 
 log = structlog.get_logger()
