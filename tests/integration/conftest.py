@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 from postgres_server import PostgresServer
+from saga_faults import VERSION, now
 from sqlalchemy import Engine
 
+from levier.saga.engine import Saga
 from levier.store import migrate
 from levier.store.base import open_engine
+from levier.store.step_log import SqlStepLog
 
 
 @pytest.fixture(scope="session")
@@ -73,3 +76,9 @@ def engine(database_url: str) -> Iterator[Engine]:
     engine = open_engine(database_url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def saga(engine: Engine) -> Saga:
+    """A saga on this test's database."""
+    return Saga(SqlStepLog(engine), now, VERSION)
