@@ -15,7 +15,7 @@ STAGES = {
     "ramdisk": ("power-on", "await-agent"),
     "image": ("write-image",),
     "boot": ("boot-host",),
-    "config": ("apply-baseline", "verify-host"),
+    "config": ("render-baseline", "apply-baseline", "verify-host"),
 }
 """Column → the steps whose seconds it adds up."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from drivers.baseline import BaselineSpec, HostEntry
+from drivers.baseline import BaselineSpec, HostEntry, SysctlSetting
 
 from drivers.bmc import BMC_DRIVERS
 from drivers.images.catalog import BuiltImage, list_images
@@ -118,9 +118,9 @@ class Provisioning:
         """The host's key pair of this operation exists; its public line."""
         name = _host_key_name(node)
         if name in self.secrets.names():
-            values = self.secrets.get(name)
-            if values["operation"] == operation:
-                return values["public"]
+            kept = self.secrets.get(name)
+            if kept["operation"] == operation:
+                return kept["public"]
         pair = generate_host_key(node)
         values = {"operation": operation, "private": pair.private_openssh, "public": pair.public_line}
         self.secrets.set(name, values)
@@ -179,8 +179,8 @@ class Provisioning:
             hosts=tuple(self._host_entries(site)),
             timezone=settings.timezone,
             ntp_servers=settings.ntp_servers,
-            authorized_keys=settings.authorized_keys,
-            sysctl=dict(settings.sysctl),
+            operator_keys=settings.authorized_keys,
+            sysctls=tuple(SysctlSetting(key=key, value=str(value)) for key, value in settings.sysctl.items()),
             revision=revision,
         )
 
@@ -191,7 +191,7 @@ class Provisioning:
             nic = site.boot_nic(node)
             address = str(nic.address) if nic.address is not None else known.get((str(nic.network), node.name))
             if address is not None:
-                yield HostEntry(address=address, name=node.name, fqdn=site.fqdn(node))
+                yield HostEntry(address=address, names=tuple(dict.fromkeys((site.fqdn(node), node.name))))
 
 
 def _host_key_name(node: str) -> str:

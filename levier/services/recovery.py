@@ -42,9 +42,9 @@ class Recovery:
     def plan(self) -> tuple[RecoveryAction, ...]:
         """What there is to do about operations that nobody works on. Touches nothing; safe to repeat."""
         open_states = set(OperationState) - set(SETTLED)
-        rows = [RecoveryRow(status, status.expires) for status in self._saga.statuses(states=open_states)]
-        runs = {run: self._run_state(run) for row in rows if (run := row.status.run or row.status.operation.key)}
-        return plan_recovery(rows, now=self._clock(), runs=runs, code_version=self._code_version)
+        statuses = self._saga.statuses(states=open_states)
+        runs = {run: self._run_state(run) for status in statuses if (run := status.run or status.operation.key)}
+        return plan_recovery(statuses, now=self._clock(), runs=runs, code_version=self._code_version)
 
     def execute(self, actions: tuple[RecoveryAction, ...]) -> None:
         """Every action is carried out or under way. Safe to repeat: the next plan leaves a flow run that waits alone."""

@@ -21,7 +21,8 @@ EXPAND: tuple[NodeStep, ...] = (
     image.write_image,
     host.boot_host,
     netboot.withdraw_boot_entry,
-    host.apply_baseline,
+    host.render,
+    host.apply,
     host.verify_host,
     record.mark_ready,
 )
