@@ -67,8 +67,9 @@ async def serve(*, name: str, limit: int, queues: list[str] | None, deployments:
 
     Raises InvalidRequest for a faulty `deployments` file.
     """
+    entries = read_file(deployments)
     await ensure_work_pool()
-    for full_name, identity in (await register(read_file(deployments))).items():
+    for full_name, identity in (await register(entries)).items():
         _log.info("deployment %s is %s", full_name, identity)
     worker = LevierWorker(name=name, limit=limit, queues=queues)
     adoption = Adoption(POOL)
@@ -115,7 +116,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--limit", type=int, default=10, help="flow runs at the same time")
     parser.add_argument("--queue", action="append", help="work queue to serve (repeatable); all by default")
-    parser.add_argument("--deployments", type=Path, help="prefect.yaml to register; the installation's by default")
+    parser.add_argument(
+        "--deployments",
+        type=Path,
+        default=os.environ.get("LEVIER_DEPLOYMENTS"),
+        help="prefect.yaml to register; $LEVIER_DEPLOYMENTS or the installation's own by default",
+    )
     parser.add_argument("--ready-file", type=Path, help="written when flow runs are being taken")
     return parser.parse_args(argv)
 

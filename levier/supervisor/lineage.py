@@ -68,16 +68,16 @@ def kill(identity: ProcessIdentity, signum: signal.Signals) -> bool:
 
 
 def marked(mark: str) -> Iterator[ProcessIdentity]:
-    """Every live process, other than this one, whose environment carries `MARK` with the value `mark`."""
-    wanted = f"{MARK}={mark}".encode()
+    """Every live process, other than this one, whose `MARK` is `mark` or begins with `mark` and a colon."""
+    whole, prefix = f"{MARK}={mark}".encode(), f"{MARK}={mark}:".encode()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
-            environment = (entry / "environ").read_bytes()
+            environment = (entry / "environ").read_bytes().split(b"\0")
         except OSError:  # it ended meanwhile, or is another user's
             continue
-        if wanted in environment.split(b"\0"):
+        if any(variable == whole or variable.startswith(prefix) for variable in environment):
             identity = identity_of(int(entry.name))
             if identity is not None:
                 yield identity
