@@ -10,6 +10,7 @@ from levier.domain.errors import Conflict, Rejected
 from levier.lab.commands import run_program
 from levier.lab.spec import BRIDGE, SERVER, ChassisKind, RackSpec
 
+SERVER_V6 = "fd77::1/64"
 _CARRIER = ("prov-carrier", "prov-peer")
 _NAMESPACES = Path("/run/netns")
 _POLL_S = 0.02
@@ -81,6 +82,8 @@ def _network_batch(spec: RackSpec) -> list[str]:
         # No multicast snooping, no forward delay: a port that comes up carries DHCP at once.
         f"link add {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
         f"address add {SERVER}/{spec.network.prefixlen} brd + dev {BRIDGE}",
+        # Lets the DHCP server advertise a router: without an advertisement iPXE waits 13 s (measured: 19 s → 6 s).
+        f"address add {SERVER_V6} dev {BRIDGE} nodad",
         # A pair that is always up: otherwise the bridge has no carrier, and so no IPv6 address to advertise a
         # router from, until the first machine has started.
         f"link add {outer} type veth peer name {inner}",
