@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from levier.domain.schema import Schema, schema_text, walk_keys
+from levier.domain.schema import Schema, item_schema, schema_text, walk_keys
 
 BEGIN = "<!-- keys: made by python -m levier.services.site_docs -->"
 END = "<!-- end of keys -->"
@@ -58,7 +58,8 @@ def _kind(schema: Schema) -> str:
     if choices := schema.get("enum") or ([schema["const"]] if "const" in schema else None):
         return " \\| ".join(f"`{each}`" for each in choices)
     if schema.get("type") == "array":
-        return "list"
+        items = item_schema(schema)
+        return "list" if "properties" in items else f"list of {_kind(items)}"
     words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "`true` \\| `false`"}
     kind = schema.get("type")
     word = words.get(str(kind), "mapping")

@@ -7,12 +7,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from site_samples import SAMPLE, load
 
 from levier.domain.bmc import FruInventory
 from levier.domain.hints import GIB
 from levier.domain.inventory import Disk, Inventory, Nic
 from levier.domain.matching import describe_mismatches, match_node
+from tests.unit.site_samples import SAMPLE, load
 
 SPEC = load(SAMPLE).site.node("a1-01")
 ROOT_DISK = Disk(name="vda", size_bytes=8 * GIB, serial="ROOT-1")

@@ -7,7 +7,6 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from site_samples import ROOT
 
 from levier.domain.errors import Conflict
 from levier.domain.node import (
@@ -19,6 +18,7 @@ from levier.domain.node import (
     require_operable,
     transition,
 )
+from tests.unit.site_samples import ROOT
 
 S = NodeState
 EDGES = {
@@ -36,14 +36,14 @@ EDGES = {
 """Written out a second time on purpose: whoever changes the table says so here as well."""
 
 
-@pytest.mark.parametrize(("state", "to"), product(S, S), ids=str)
+@pytest.mark.parametrize(("state", "to"), list(product(S, S)), ids=str)
 def test_every_pair_of_states(state: NodeState, to: NodeState) -> None:
     if state is to or (state, to) in EDGES:
         assert transition(state, to) is to
         return
     with pytest.raises(Conflict) as caught:
         transition(state, to)
-    assert caught.value.message == f"a node that is {state} cannot become {to}"
+    assert caught.value.message == f"a node is {state} and cannot become {to}"
     assert all(str(each) in caught.value.hint for each in allowed_from(state))
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from site_samples import EXAMPLES, SAMPLE, edited, load
 
 from levier.domain.errors import NotFound
 from levier.domain.site import Site
 from levier.domain.site_canonical import canonical, digest, from_canonical
 from levier.domain.site_diff import Change, ChangeKind, diff_sites
 from levier.domain.site_validation import parse_site
+from tests.unit.site_samples import EXAMPLES, SAMPLE, edited, load
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
@@ -77,7 +77,20 @@ def _leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 _CONTENT = json.loads(load(SAMPLE).canonical)
-_REPLACEMENTS = [1, 0.5, True, None, "x", "10.77.0.40", "52:54:00:00:00:0a", [], {}, "compute", "debian-13", "/"]
+_REPLACEMENTS: list[Any] = [
+    1,
+    0.5,
+    True,
+    None,
+    "x",
+    "10.77.0.40",
+    "52:54:00:00:00:0a",
+    [],
+    {},
+    "compute",
+    "debian-13",
+    "/",
+]
 
 
 @given(path=st.sampled_from(_leaves(_CONTENT)), value=st.sampled_from(_REPLACEMENTS))

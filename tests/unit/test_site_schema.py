@@ -7,10 +7,10 @@ from typing import Any
 
 import jsonschema
 import pytest
-from site_samples import EXAMPLES, ROOT, SAMPLE, edited
 
 from levier.domain.schema import DIALECT, known_keys, schema_text, site_schema, walk_keys
 from levier.services.yaml_source import read_yaml
+from tests.unit.site_samples import EXAMPLES, ROOT, SAMPLE, edited
 
 VALIDATOR = jsonschema.Draft202012Validator(
     site_schema(), format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER

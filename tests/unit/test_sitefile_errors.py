@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 import pytest
-from site_samples import SAMPLE, edited, load, position_of, refusal
 
 from levier.domain.errors import InvalidRequest
 from levier.domain.problems import render_problems
+from tests.unit.site_samples import SAMPLE, edited, load, position_of, refusal
 
 NODE_A, NODE_B = "name: a1-01", "name: b1-01"
 LAST_NIC = '{name: eth0, mac: "52:54:00:00:00:03", network: provisioning}'
@@ -57,7 +57,8 @@ CASES: list[tuple[str, str, str, str, str, str, str]] = [
     ("duplicate node", NODE_B, NODE_A, NODE_A.removeprefix("name: "), "nodes[1].name", "the name a1-01 is already that of nodes[0] (a1-01) (line 20)", "only once"),
     ("duplicate zone", "{name: b}]", "{name: a}, {name: b}]", "a}, {name: b}]\nracks", "zones[1].name", "the name a is already that of zones[0]", "only once"),
     ("duplicate NIC name", "{name: eth1,", "{name: eth0,", 'eth0, mac: "52:54:00:00:00:02"', "nodes[0].nics[1].name", "the name eth0 is already", "only once"),
-    ("duplicate MAC, written otherwise", '"52:54:00:00:00:03"', '"52-54-00-00-00-01"', '"52-54', "nodes[1].nics[0].mac", "52:54:00:00:00:01 is already that of nodes[0].nics[0] (eth0)", "only once"),
+    ("duplicate MAC, written otherwise", '"52:54:00:00:00:03"', '"52-54-00-00-00-01"', '"52-54', "nodes[1].nics[0].mac", "52:54:00:00:00:01 is already that of nodes[0] (a1-01) (line 29)", "only once"),
+    ("duplicate MAC in one node", '"52:54:00:00:00:02"', '"52:54:00:00:00:01"', '"52:54:00:00:00:01", network: storage', "nodes[0].nics[1].mac", "52:54:00:00:00:01 is already that of nodes[0] (a1-01) (line 29)", "only once"),
     ("duplicate serial, other case", "serial: LV-0002", "serial: lv-0001", "lv-0001", "nodes[1].serial", "lv-0001 is already that of nodes[0] (a1-01)", "only once"),
     ("duplicate BMC", "address: 127.0.77.12", "address: 127.0.77.11, port: 6230", "127.0.77.11, port: 6230, cred", "nodes[1].bmc.address", "127.0.77.11 port 6230 is already that of nodes[0] (a1-01)", "only once"),
     ("duplicate address", LAST_NIC, LAST_NIC[:-1] + ", address: 10.77.0.20}", "10.77.0.20", "nodes[1].nics[0].address", "the address 10.77.0.20 is already that of nodes[0] (a1-01) (line 29)", "only once"),
@@ -123,6 +124,12 @@ def test_secrets_written_into_the_file_are_not_repeated_in_the_error() -> None:
     error = refusal(edited(("credential: lab-bmc", "credential: Hunter2!, password: Hunter3!")))
     assert {each.path for each in error.problems} == {"nodes[0].bmc.credential", "nodes[0].bmc.password"}
     assert "Hunter" not in f"{error}{error.hint}{error.problems}"
+
+
+def test_a_number_in_the_place_of_a_credential_is_not_repeated_either() -> None:
+    error = refusal(edited(("credential: lab-bmc", "credential: 90210")))
+    assert [each.message for each in error.problems] == ["this is not the name of a secret"]
+    assert "90210" not in f"{error}{error.hint}"
 
 
 def test_every_error_is_reported_at_once() -> None:

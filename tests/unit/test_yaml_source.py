@@ -7,11 +7,11 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from site_samples import EXAMPLES, SAMPLE, edited, load, position_of, refusal
 
 from levier.domain.problems import Problem
 from levier.services.sitefile import SiteFileInvalid, load_site
 from levier.services.yaml_source import read_yaml
+from tests.unit.site_samples import EXAMPLES, SAMPLE, edited, load, position_of, refusal
 
 
 @pytest.mark.parametrize(
