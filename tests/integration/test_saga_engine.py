@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
-from saga_faults import now
 from sqlalchemy import Engine
 
 from levier.domain.errors import (
@@ -36,6 +35,7 @@ from levier.domain.operation import (
 from levier.saga.engine import Saga
 from levier.saga.step import Checkpoint, Step, Undo
 from levier.store.step_log import SqlStepLog
+from tests.integration.saga_faults import now
 
 
 @dataclass

@@ -6,9 +6,6 @@ import signal
 from pathlib import Path
 
 import pytest
-from file_saga import FileCase, prepare
-from postgres_server import PostgresServer
-from saga_faults import VERSION, begin, make_saga, now, order
 from sqlalchemy import Engine, event
 
 from levier.domain.errors import Conflict, StoreUnavailable
@@ -18,6 +15,9 @@ from levier.saga.engine import Saga
 from levier.store import migrate
 from levier.store.base import open_engine
 from levier.store.step_log import SqlStepLog
+from tests.integration.file_saga import FileCase, prepare
+from tests.integration.postgres_server import PostgresServer
+from tests.integration.saga_faults import VERSION, begin, make_saga, now, order
 
 
 @pytest.fixture
