@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from postgres_server import PostgresServer
-from saga_faults import VERSION, now
 from sqlalchemy import Engine
 
 from levier.saga.engine import Saga
 from levier.store import migrate
 from levier.store.base import open_engine
 from levier.store.step_log import SqlStepLog
+from tests.integration.postgres_server import PostgresServer
+from tests.integration.saga_faults import VERSION, now
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
-from file_saga import STEPS, FileCase, prepare
-from saga_faults import (
+
+from levier.domain.errors import LevierError, UndoFailed
+from levier.domain.operation import OperationState, StepState, TargetOutcome, UndoState
+from levier.saga.engine import Saga
+from tests.integration.file_saga import STEPS, FileCase, prepare
+from tests.integration.saga_faults import (
     Injected,
     InjectedUnknown,
     Kill,
@@ -21,10 +25,6 @@ from saga_faults import (
     process,
     with_step,
 )
-
-from levier.domain.errors import LevierError, UndoFailed
-from levier.domain.operation import OperationState, StepState, TargetOutcome, UndoState
-from levier.saga.engine import Saga
 
 NAMES = [step.name for step in STEPS]
 STEP = {step.name: step for step in STEPS}

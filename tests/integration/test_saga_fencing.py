@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from file_saga import STEPS, FileCase, Files, prepare
-from saga_faults import begin, make_saga, order, process, with_step
 
 from levier.domain.errors import LeaseLost
 from levier.domain.operation import JsonMap, OperationState
 from levier.saga.engine import Saga
+from tests.integration.file_saga import STEPS, FileCase, Files, prepare
+from tests.integration.saga_faults import begin, make_saga, order, process, with_step
 
 FENCED = 42
 """Exit status of a worker that ended by LeaseLost."""

@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from operation_logs import START, LogBook
 
 from levier.domain.operation import SETTLED, OperationState, OperationStatus
 from levier.saga.recovery import MAX_TAKEOVERS, RecoveryVerb, RunState, plan_recovery
+from tests.unit.operation_logs import START, LogBook
 
 NOW = START + timedelta(hours=1)
 FRESH, STALE = NOW + timedelta(seconds=30), NOW - timedelta(seconds=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from operation_logs import LogBook
 
 from levier.domain.errors import (
     AuthFailed,
@@ -20,6 +19,7 @@ from levier.domain.retry import RetryPolicy, treatment_of
 from levier.saga.engine import compatible
 from levier.saga.step import Checkpoint, Step, StepRegistry, Undo, should_retry, step
 from levier.saga.unwinding import irreversible_steps, unwind_plan
+from tests.unit.operation_logs import LogBook
 
 
 def _back(_ctx: object, _checkpoint: Checkpoint) -> JsonMap:
