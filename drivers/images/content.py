@@ -23,9 +23,12 @@ _MASKED = (
     "dpkg-db-backup.timer",
     "e2scrub_all.timer",
     "e2scrub_reap.service",
+    "systemd-binfmt.service",
     "systemd-pstore.service",
 )
-_ENABLED = ("systemd-networkd.service", "systemd-resolved.service", "systemd-timesyncd.service", "ssh.service")
+# These stages have nothing left to do, yet start Python twice at the moment the first SSH session comes in.
+_POLITE = "[Service]\nNice=19\n"
+_ENABLED = ("systemd-networkd.service", "systemd-timesyncd.service", "ssh.service")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +71,14 @@ def furnish(root: Path, *, suite: str, root_uuid: str) -> None:
         target = root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
-    for stray in ("etc/apt/sources.list", "etc/hostname", "var/lib/dbus/machine-id", "var/lib/systemd/random-seed"):
+    for stray in ("etc/apt/sources.list", "etc/hostname", "etc/resolv.conf", "etc/apt/apt.conf.d/99mmdebstrap", "var/lib/dbus/machine-id", "var/lib/systemd/random-seed"):
         (root / stray).unlink(missing_ok=True)
-    for pattern in ("etc/ssh/ssh_host_*", "etc/apt/apt.conf.d/*proxy*", "var/log/*.log", "var/cache/ldconfig/*"):
+    for pattern in ("etc/ssh/ssh_host_*", "var/log/*.log", "var/cache/ldconfig/*"):
         for path in root.glob(pattern):
             path.unlink()
-    _link(root / "etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf")
     run_tool(isolated(["systemctl", "--quiet", f"--root={root}", "enable", *_ENABLED]), timeout_s=60)
     run_tool(isolated(["systemctl", "--quiet", f"--root={root}", "mask", *_MASKED]), timeout_s=60)
+    _stop_waiting_for_network(root)
     _mark_updated(root)
 
 
@@ -84,18 +87,32 @@ def _added_files(suite: str, root_uuid: str, mirrors: DefaultMirrors) -> dict[st
         "boot/grub/grub.cfg": render("grub.cfg.j2", {"root_uuid": root_uuid}),
         "etc/apt/sources.list.d/debian.sources": sources(suite, mirrors),
         "etc/cloud/cloud.cfg.d/90_levier.cfg": render("cloud_init.yaml", {}),
-        "etc/fstab": f"UUID={root_uuid} / ext4 errors=remount-ro,discard 0 1\n",
+        "etc/cloud/ds-identify.cfg": "policy: enabled\n",
+        "etc/fstab": f"UUID={root_uuid} / ext4 errors=remount-ro,discard,x-systemd.growfs 0 1\n",
         "etc/kernel-img.conf": "do_symlinks = yes\n",
         # Empty, not missing: every host gets its own on first boot, without systemd's first-boot questions.
         "etc/machine-id": "",
+        # The root partition takes all of the disk that is free behind it, at every boot (repart.d(5)).
+        "etc/repart.d/50-root.conf": "[Partition]\nType=root-x86-64\n",
         "etc/ssh/sshd_config.d/10-levier.conf": render("sshd.conf.j2", {}),
+        "etc/systemd/system/cloud-config.service.d/levier.conf": _POLITE,
+        "etc/systemd/system/cloud-final.service.d/levier.conf": _POLITE,
         "etc/systemd/system/systemd-networkd-wait-online.service.d/levier.conf": render("wait_online.conf.j2", {}),
     }
 
 
-def _link(path: Path, target: str) -> None:
-    path.unlink(missing_ok=True)
-    path.symlink_to(target)
+def _stop_waiting_for_network(root: Path) -> None:
+    """cloud-init's second stage, and sshd behind it, start without the network: all it reads is on the disk.
+
+    An order between units cannot be taken back by a drop-in, so the distribution's unit is repeated without that line. cloud-init 22.4 cannot be told to
+    ignore router advertisements, and waiting for one takes up to 4 s.
+    """
+    for unit in ("cloud-init.service", "cloud-init-network.service"):
+        original = root / "usr/lib/systemd/system" / unit
+        if original.exists():
+            lines = original.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.strip() != "After=systemd-networkd-wait-online.service"]
+            (root / "etc/systemd/system" / unit).write_text("".join(kept), encoding="utf-8")
 
 
 def _mark_updated(root: Path) -> None:

@@ -23,7 +23,6 @@ _KERNEL_PACKAGES = {KernelFlavour.CLOUD: "linux-image-cloud-amd64", KernelFlavou
 _PACKAGES = (
     "apt",
     "ca-certificates",
-    "cloud-guest-utils",
     "cloud-init",
     "dbus",
     "e2fsprogs",
@@ -34,6 +33,7 @@ _PACKAGES = (
     "iputils-ping",
     "kmod",
     "less",
+    "libnss-myhostname",
     "login",
     "netbase",
     "openssh-server",
@@ -41,13 +41,15 @@ _PACKAGES = (
     "procps",
     "python3",
     "sudo",
-    "systemd-resolved",
     "systemd-sysv",
     "systemd-timesyncd",
     "tzdata",
     "udev",
     "zstd",
 )
+
+# From Debian 13 on systemd-repart is a package of its own.
+_SUITE_PACKAGES = {"trixie": ("systemd-repart",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class ImageRecipe:
 
     def packages(self) -> tuple[str, ...]:
         """Names of the packages asked for; what they depend on comes along."""
-        return (*_PACKAGES, _KERNEL_PACKAGES[self.kernel])
+        return (*_PACKAGES, *_SUITE_PACKAGES.get(self.suite, ()), _KERNEL_PACKAGES[self.kernel])
 
     def inputs(self) -> dict[str, Any]:
         """The recipe in plain types, for the digest of a build's inputs."""
