@@ -39,4 +39,3 @@ def _problem(_request: Request, error: Exception) -> JSONResponse:
         if problems is not None:
             body["problems"] = [each.model_dump(mode="json") for each in problems]
     return JSONResponse(body, status_code=treatment_of(error).http_status)
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -27,9 +28,11 @@ app.add_typer(node.addresses, name="address")
 app.add_typer(node.boot_entries, name="boot-entry")
 app.add_typer(operation.app, name="operation")
 app.add_typer(lab.app, name="lab")
-for command in (operation.expand, operation.inspect, operation.rollback, operation.recover, demo):
-    app.command()(command)
-for command in (supervisor.up, supervisor.down, supervisor.status):
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(operation.expand, operation.inspect, operation.rollback, operation.recover),
+    *(supervisor.up, supervisor.down, supervisor.status, demo),
+)
+for command in COMMANDS:
     app.command()(command)
 
 

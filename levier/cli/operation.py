@@ -59,7 +59,7 @@ def _start(request: dict[str, Any], detach: bool, as_json: bool) -> None:
     answer = connect().post("/operations", request)
     if not as_json:
         console.print(f"Operation [bold]{answer['id']}[/]: {answer['kind']} of {', '.join(answer['targets'])}")
-        console.print(f"Flow run: {answer['ui']}", highlight=False)
+        console.print(f"Flow run: {answer['ui']}", highlight=False, soft_wrap=True)
     _finish(answer["id"], detach, as_json, wanted="succeeded")
 
 

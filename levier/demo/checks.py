@@ -31,7 +31,9 @@ def deployed(lab: dict[str, Any], events: Sequence[dict[str, Any]], nodes: Seque
     for machine in lab["nodes"]:
         name, node = machine["name"], known[machine["name"]]
         boots = [e["detail"].get("device") for e in events if e["node"] == name and e["kind"] == "boot"]
-        switched_on = [e for e in events if e["node"] == name and e["kind"] == "power" and e["detail"].get("to") == "on"]
+        switched_on = [
+            e for e in events if e["node"] == name and e["kind"] == "power" and e["detail"].get("to") == "on"
+        ]
         checks += [
             Check(f"{name} is ready in Levier and on in the lab", _ready(node, machine), f"power {machine['power']}"),
             Check(f"{name} was powered on once", len(switched_on) == 1, f"{len(switched_on)} power-ons"),

@@ -107,7 +107,11 @@ class Scenario:
         """Everything stays; how to look at it and how to end it was said."""
         console.print("Left running. Look at it, and end it, with:")
         console.print(f"  export LEVIER_STATE_DIR={self._state_dir}", highlight=False)
-        for line in ("levier node list", f"levier operation show {self._operation}", f"levier rollback {self._operation}"):
+        for line in (
+            "levier node list",
+            f"levier operation show {self._operation}",
+            f"levier rollback {self._operation}",
+        ):
             console.print(f"  {line}", highlight=False)
         console.print(f"  levier down; levier lab down --name {self._options.name}", highlight=False)
 
@@ -123,7 +127,7 @@ class Scenario:
         events = self._shell.query("lab", "events", "--name", self._options.name)
         self._require("the hosts", checks.deployed(self._lab(), events, nodes))
         console.print(report.hosts(nodes, operation))
-        console.print(f"Prefect UI: {operation['ui']}", highlight=False)
+        console.print(f"Prefect UI: {operation['ui']}", highlight=False, soft_wrap=True)
 
     def _lab(self) -> dict[str, Any]:
         answer: dict[str, Any] = self._shell.query("lab", "status", "--name", self._options.name)

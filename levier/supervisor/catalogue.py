@@ -82,7 +82,12 @@ def wanted_ports(settings: UpSettings) -> tuple[WantedPort, ...]:
     names = {spec.name for spec in processes(settings)}
     options = {"api": "--api-port", "prefect": "--prefect-port", "boot": "--boot-port"}
     inside = [
-        WantedPort("0.0.0.0" if name == "boot" else LOOPBACK, port, options[name], settings.namespace)  # noqa: S104
+        WantedPort(
+            "0.0.0.0" if name == "boot" else LOOPBACK,  # noqa: S104
+            port,
+            options[name],
+            None if name == "api" else settings.namespace,
+        )
         for name, port in settings.ports.items()
         if name in names
     ]
@@ -91,7 +96,7 @@ def wanted_ports(settings: UpSettings) -> tuple[WantedPort, ...]:
 
 
 def _relayed(settings: UpSettings) -> list[tuple[str, int]]:
-    return [(name, port) for name, port in settings.ports.items() if name != "boot"]
+    return [("prefect", settings.prefect_port)]
 
 
 def _environment(settings: UpSettings) -> dict[str, str]:
@@ -141,12 +146,14 @@ def _prefect(settings: UpSettings) -> ProcessSpec:
 
 
 def _api(settings: UpSettings) -> ProcessSpec:
+    # Outside the network namespace: it builds images from the package archive, and talks to no machine.
     return ProcessSpec(
         "api",
         _python("-m", "levier.api", "--state-dir", str(settings.state_dir)),
         env=_environment(settings),
         ready=HttpReady(f"{settings.urls['api']}/v1/health"),
-        namespace=settings.namespace,
+        # It builds the deploy ramdisk before it answers, when there is none yet.
+        start_timeout_s=900.0,
     )
 
 

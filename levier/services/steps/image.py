@@ -56,7 +56,5 @@ def write_image(ctx: NodeContext) -> JsonMap:
     ctx.guard()
     # Does nothing when this very write was asked for before: see BootEntries.instruct_write.
     entries.instruct_write(node=ctx.name, operation=ctx.operation, disk=disk, image=image, seed=seed)
-    entries.wait_for(
-        ctx.name, ctx.operation, lambda view: view.is_written, timeout_s=WRITE_TIMEOUT_S, check=ctx.guard
-    )
+    entries.wait_for(ctx.name, ctx.operation, lambda view: view.is_written, timeout_s=WRITE_TIMEOUT_S, check=ctx.guard)
     return {"image": image.name, "sha256": image.sha256, "disk": disk}
