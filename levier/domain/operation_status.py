@@ -171,7 +171,7 @@ class StepStatus:
 
 
 class TargetOutcome(StrEnum):
-    """How an operation stands on one target. Once the operation is settled: ready, undone, failed, needs-operator."""
+    """How an operation stands on one target. Once the operation is settled: ready, undone, failed, needs_operator."""
 
     PENDING = "pending"
     RUNNING = "running"

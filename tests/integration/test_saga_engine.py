@@ -123,7 +123,7 @@ def test_no_step_before_running_or_after_the_end(saga: Saga) -> None:
     with pytest.raises(Conflict, match="unwinding"):
         saga.run(fence, A, world, target="n1")
     saga.settle(fence)
-    with pytest.raises(Conflict, match="rolled-back"):
+    with pytest.raises(Conflict, match="rolled_back"):
         saga.begin(operation.id, worker="w2")
     assert world.done == []
 

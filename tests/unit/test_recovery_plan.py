@@ -19,13 +19,13 @@ V = RecoveryVerb
 
 PATHS = {
     OperationState.PLANNED: (),
-    OperationState.AWAITING_APPROVAL: ("awaiting-approval",),
+    OperationState.AWAITING_APPROVAL: ("awaiting_approval",),
     OperationState.RUNNING: ("running",),
     OperationState.SUCCEEDED: ("running", "succeeded"),
     OperationState.UNWINDING: ("running", "unwinding"),
-    OperationState.ROLLED_BACK: ("running", "unwinding", "rolled-back"),
+    OperationState.ROLLED_BACK: ("running", "unwinding", "rolled_back"),
     OperationState.HELD: ("running", "held"),
-    OperationState.NEEDS_OPERATOR: ("running", "needs-operator"),
+    OperationState.NEEDS_OPERATOR: ("running", "needs_operator"),
     OperationState.CANCELLED: ("cancelled",),
 }
 

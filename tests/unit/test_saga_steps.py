@@ -120,7 +120,7 @@ def test_what_never_acted_is_not_undone() -> None:
 
 def test_what_an_operator_gave_up_on_is_not_undone_but_stands() -> None:
     log = LogBook().state("running").done("n1", "a", "b").step("b", "n1", "undo-started", "undo-failed")
-    log.state("needs-operator").step("b", "n1", "skipped")
+    log.state("needs_operator").step("b", "n1", "skipped")
     assert unwind_plan(log.fold()) == (("a", "n1"),)
     assert [s.step for s in log.fold().stands] == ["a", "b"]
 
