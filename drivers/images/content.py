@@ -97,6 +97,9 @@ def _added_files(suite: str, root_uuid: str, mirrors: DefaultMirrors) -> dict[st
         "etc/ssh/sshd_config.d/10-levier.conf": render("sshd.conf.j2", {}),
         "etc/systemd/system/cloud-config.service.d/levier.conf": _POLITE,
         "etc/systemd/system/cloud-final.service.d/levier.conf": _POLITE,
+        # Whoever starts a container has mounted its root already, and the device is not visible inside.
+        "etc/systemd/system/systemd-remount-fs.service.d/levier.conf": "[Unit]\nConditionVirtualization=!container\n",
+        "etc/systemd/system/systemd-networkd.service.d/levier.conf": render("networkd.conf.j2", {}),
         "etc/systemd/system/systemd-networkd-wait-online.service.d/levier.conf": render("wait_online.conf.j2", {}),
     }
 

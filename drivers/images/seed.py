@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from levier.domain.errors import InvalidRequest
 
 SEED_DIRECTORY = "var/lib/cloud/seed/nocloud"
-_PARENTS = ("var", "var/lib", "var/lib/cloud", "var/lib/cloud/seed", SEED_DIRECTORY)
+_DIRECTORIES = ("var/lib/cloud/seed", SEED_DIRECTORY)
 _ENVIRONMENT = Environment(
     undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True, autoescape=False  # noqa: S701
 )
@@ -94,7 +94,7 @@ def render_seed(spec: SeedSpec) -> bytes:
     """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name in _PARENTS:
+        for name in _DIRECTORIES:
             archive.addfile(_member(name, tarfile.DIRTYPE, 0o700 if name == SEED_DIRECTORY else 0o755))
         for name, text in (
             ("meta-data", render_meta_data(spec)),
