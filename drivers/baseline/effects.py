@@ -68,10 +68,10 @@ def differing(settings: Iterable[SysctlSetting], now: BaselineState) -> tuple[Sy
 
 
 def set_sysctls(host: RemoteHost, settings: Sequence[SysctlSetting]) -> SysctlOutcome:
-    """Each setting holds its value, read back, or is optional and reported. Safe to repeat; nothing is sent for no
-    settings.
+    """Each setting holds its value, read back, or is optional and reported as refused.
 
-    Raises Rejected naming every setting that was refused and is not optional; the others are in force then.
+    Safe to repeat; nothing is sent for no settings. Raises Rejected naming every setting that
+    was refused and is not optional; the others are in force then.
     """
     refusals = _write(host, [(setting.proc_path, setting.value) for setting in settings])
     refused = [

@@ -97,10 +97,10 @@ def one_line(value: str) -> str:
 
 
 def observe_baseline(host: RemoteHost, spec: BaselineSpec) -> BaselineState:
-    """The present state of all that `spec` would change: the state to return to, if taken before applying. Safe to
-    repeat.
+    """The present state of all that `spec` would change: the state to return to, if taken before applying.
 
-    Raises Rejected when a managed path is a directory or a device; MalformedReply when the answer cannot be read.
+    Safe to repeat. Raises Rejected when a managed path is a directory or a device; MalformedReply when
+    the answer cannot be read.
     """
     paths = [file.path for file in render_baseline(spec)]
     return observe(host, paths=paths, sysctl_paths=[setting.proc_path for setting in spec.sysctls])

@@ -115,8 +115,9 @@ class Container:
     def _boot(self) -> None:
         joins = "".join(f"echo $$ > {cgroup}/cgroup.procs; " for cgroup in self._cgroups)
         nspawn = (
-            f"systemd-nspawn -q --keep-unit --register=no --console=pipe --capability=all -M {self.name} "
-            f"--network-namespace-path=/run/netns/{self.name} -D {self.root} --boot"
+            # The time zone would be set to this machine's at every start.
+            "systemd-nspawn -q --keep-unit --register=no --console=pipe --capability=all --timezone=off "
+            f"-M {self.name} --network-namespace-path=/run/netns/{self.name} -D {self.root} --boot"
         )
         # Only the child enters the cgroup, so that the loop can start the next one in it.
         loop = f"while sh -c '{joins}exec {nspawn}'; [ $? = {_EXIT_REBOOT} ]; do :; done"
