@@ -144,4 +144,6 @@ def _text(kind: int, raw: bytes, *, english: bool) -> str:
         bits = int.from_bytes(raw, "little")
         return "".join(chr(0x20 + (bits >> shift & 0x3F)) for shift in range(0, len(raw) * 8 - 5, 6)).strip()
     # Vendors pad with NUL, 0xFF and spaces; unwritten fields are all padding.
-    return raw.rstrip(b"\x00\xff ").decode("latin-1" if english else "utf-16-le", errors="replace").strip("\x00 ")
+    if english:
+        return raw.rstrip(b"\x00\xff ").decode("latin-1").strip("\x00 ")
+    return raw.decode("utf-16-le", errors="replace").strip("\x00\uffff ")

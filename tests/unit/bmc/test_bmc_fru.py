@@ -63,7 +63,7 @@ def test_any_bytes_are_an_identity_or_malformed(data: bytes) -> None:
 
 def test_text_in_another_language_is_utf_16_but_serials_are_not() -> None:
     german = "Müller".encode("utf-16-le")
-    fields = (bytes([0xC0 | len(german)]) + german, text("\0"), text(""), text(""), text("SN-1234"), text(""))
+    fields = (bytes([0xC0 | len(german)]) + german, text(""), text(""), text(""), text("SN-1234"), text(""))
     found = parse_identity(storage(product=area(bytes([9]), *fields)), source="x")
     assert (found.manufacturer, found.serial) == ("Müller", "SN-1234")
 
