@@ -80,7 +80,7 @@ def wait_until(condition: Callable[[], bool], *, what: str, timeout_s: float = 2
 def answers(address: BmcAddress) -> bool:
     """Whether something answers Get Channel Authentication Capabilities there."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.settimeout(0.2)
+        probe.settimeout(0.05)
         probe.sendto(_AUTH_CAPABILITIES, (address.host, address.port))
         try:
             return len(probe.recv(1024)) > 20
@@ -302,13 +302,6 @@ def scripted_many(directory: Path, count: int) -> Iterator[list[Scripted]]:
         command += [str(peer.directory), str(peer.address.port)]
     with running(command, directory=directory, addresses=[peer.address for peer in peers]):
         yield peers
-
-
-@contextmanager
-def scripted(directory: Path) -> Iterator[Scripted]:
-    """One of them runs."""
-    with scripted_many(directory, 1) as peers:
-        yield peers[0]
 
 
 # ---- the lab's BMC --------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from itertools import groupby, pairwise, product
+from itertools import groupby, islice, pairwise, product
 from pathlib import Path
 
 import bmc_peers
@@ -30,15 +30,19 @@ START: dict[str, Callable[[Path, int], AbstractContextManager[list[BmcPeer]]]] =
 }
 
 
-@pytest.fixture(params=sorted(START))
-def start(request: pytest.FixtureRequest) -> Callable[[Path, int], AbstractContextManager[list[BmcPeer]]]:
-    return START[request.param]
+FLEET = 72
+"""More than the tests below use: each takes fresh BMCs from here, because starting them one by one takes longer."""
+
+
+@pytest.fixture(scope="module", params=sorted(START))
+def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Iterator[BmcPeer]]:
+    with START[request.param](tmp_path_factory.mktemp("peers") / "fleet", FLEET) as peers:
+        yield iter(peers)
 
 
 @pytest.fixture
-def peer(start: Callable[..., AbstractContextManager[list[BmcPeer]]], tmp_path: Path) -> Iterator[BmcPeer]:
-    with start(tmp_path / "peers", 1) as peers:
-        yield peers[0]
+def peer(fleet: Iterator[BmcPeer]) -> BmcPeer:
+    return next(fleet)
 
 
 def driver(peer: BmcPeer, at: BmcAddress | None = None, **options: object) -> Bmc:
@@ -261,14 +265,14 @@ def test_sixteen_threads_switching_on_give_one_command(peer: BmcPeer) -> None:
     assert actions(peer) == ["on"]
 
 
-def test_thirty_two_bmcs_in_parallel(
-    start: Callable[[Path, int], AbstractContextManager[list[BmcPeer]]], tmp_path: Path
-) -> None:
-    with start(tmp_path / "fleet", 32) as peers, ThreadPoolExecutor(32) as pool:
+def test_thirty_two_bmcs_in_parallel(fleet: Iterator[BmcPeer]) -> None:
+    peers = list(islice(fleet, 32))
+    assert len(peers) == 32
+    with ThreadPoolExecutor(32) as pool:
         list(pool.map(lambda peer: driver(peer, timeout_s=20).power_on(), peers))
         states = list(pool.map(lambda peer: driver(peer, timeout_s=20).power_state(), peers))
-        assert states == [PowerState.ON] * 32
-        assert [actions(peer) for peer in peers] == [["on"]] * 32
+    assert states == [PowerState.ON] * 32
+    assert [actions(peer) for peer in peers] == [["on"]] * 32
 
 
 def test_sessions_keep_their_distance(peer: BmcPeer) -> None:

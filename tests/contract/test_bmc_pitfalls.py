@@ -10,11 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 
 import pytest
-from bmc_peers import IpmiSim, Scripted, ipmi_sim, scripted, scripted_many
+from bmc_peers import IpmiSim, Scripted, ipmi_sim, scripted_many
 from udp_proxy import Datagram, Direction, Kind, UdpProxy, match, rewrite
 
 from drivers.bmc import BMC_DRIVERS, IpmiOptions
@@ -26,10 +26,15 @@ BRISK = {"min_interval_s": 0, "settle_after_reset_s": 0, "poll_interval_s": 0.05
 PXE = BootOverride(BootDevice.PXE, persistent=True, firmware=Firmware.UEFI)
 
 
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Iterator[Scripted]]:
+    with scripted_many(tmp_path_factory.mktemp("peers") / "fleet", 80) as peers:
+        yield iter(peers)
+
+
 @pytest.fixture
-def bmc(tmp_path: Path) -> Iterator[Scripted]:
-    with scripted(tmp_path / "scripted") as peer:
-        yield peer
+def bmc(fleet: Iterator[Scripted]) -> Scripted:
+    return next(fleet)
 
 
 @pytest.fixture
@@ -322,10 +327,10 @@ def test_cut_login_packet_is_malformed_not_a_crash(sim: IpmiSim, kind: Kind) -> 
     assert str(proxy.address) in str(caught.value)
 
 
-def test_malformed_reply_of_one_bmc_disturbs_no_other(tmp_path: Path) -> None:
-    with scripted_many(tmp_path / "fleet", 8) as peers, ExitStack() as stack:
-        cut = rewrite(match(Direction.TO_CLIENT, Kind.RAKP2), lambda p: p[:24])
-        broken = stack.enter_context(UdpProxy(peers[0].address, cut))
+def test_malformed_reply_of_one_bmc_disturbs_no_other(fleet: Iterator[Scripted]) -> None:
+    peers = list(islice(fleet, 8))
+    cut = rewrite(match(Direction.TO_CLIENT, Kind.RAKP2), lambda p: p[:24])
+    with UdpProxy(peers[0].address, cut) as broken:
 
         def ask(peer: Scripted) -> str:
             at = broken.address if peer is peers[0] else peer.address
