@@ -9,7 +9,8 @@ from .messages import NETFN_CHASSIS, Message, Reply
 
 SUCCESS = 0x00
 RESERVATION_LOST = 0xC5
-NO_SUCH_DEVICE = frozenset({0xC9, 0xCB, 0xCC})
+NOT_PRESENT = 0xCB
+NO_SUCH_DEVICE = frozenset({0xC9, NOT_PRESENT, 0xCC})
 """Codes with which BMCs refuse a FRU device they do not have; the spec wants 0xCB, OpenIPMI sends 0xCC."""
 PARAMETER_UNSUPPORTED = 0x80
 """Command-specific code of Get/Set System Boot Options, IPMI 2.0 sections 28.12 and 28.13."""

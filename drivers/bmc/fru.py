@@ -7,7 +7,6 @@ Read and parsed here, because pyghmi 1.6.19 gives up on a BMC that refuses its 2
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 from levier.domain import errors
 from levier.domain.bmc import FruInventory
@@ -22,6 +21,7 @@ _FORMAT_VERSION = 1
 _FIRST_CHUNK = 64
 _SMALLEST_CHUNK = 8
 _END_OF_FIELDS = 0xC1
+_ENGLISH = (0, 25)
 _BCD_PLUS = "0123456789 -.:,_"
 _CHASSIS, _BOARD, _PRODUCT = 2, 3, 4
 """Positions of the areas' offsets in the common header."""
@@ -93,42 +93,48 @@ def parse_identity(storage: bytes, *, source: str) -> FruInventory:
     if sum(storage[:8]) % 256:
         _log.warning("%s: the checksum of the FRU header is wrong; reading on", source)
     try:
-        chassis = list(_fields(storage, storage[_CHASSIS] * 8, skip=3))
-        board = list(_fields(storage, storage[_BOARD] * 8, skip=6))
-        product = list(_fields(storage, storage[_PRODUCT] * 8, skip=3))
+        chassis = _Area(storage, offset=storage[_CHASSIS] * 8, skip=3)
+        board = _Area(storage, offset=storage[_BOARD] * 8, skip=6)
+        product = _Area(storage, offset=storage[_PRODUCT] * 8, skip=3)
     except IndexError as error:
         raise errors.MalformedReply(
             f"{source}: the FRU storage ends inside an area", hint="Read again; if it repeats, rewrite the FRU."
         ) from error
     return FruInventory(
-        manufacturer=_first((product, 0), (board, 0)),
-        product=_first((product, 1), (board, 1)),
-        serial=_first((product, 4), (chassis, 1), (board, 2)),
-        asset_tag=_first((product, 5)),
+        manufacturer=product.text(0) or board.text(0),
+        product=product.text(1) or board.text(1),
+        serial=product.text(4, english=True) or chassis.text(1, english=True) or board.text(2, english=True),
+        asset_tag=product.text(5),
     )
 
 
-def _first(*places: tuple[list[str], int]) -> str:
-    """The first field that is there and not empty."""
-    return next((fields[n] for fields, n in places if n < len(fields) and fields[n]), "")
+class _Area:
+    """The fields of one area, the first of which comes after `skip` bytes; none when `offset` is 0."""
+
+    def __init__(self, storage: bytes, *, offset: int, skip: int) -> None:
+        """Raises IndexError when the storage ends first."""
+        self._fields: list[tuple[int, bytes]] = []
+        if not offset:
+            return
+        self._language = storage[offset + 2]
+        position = offset + skip
+        while storage[position] != _END_OF_FIELDS:
+            kind, length = storage[position] >> 6, storage[position] & 0x3F
+            raw = storage[position + 1 : position + 1 + length]
+            if len(raw) < length:
+                raise IndexError(position)
+            self._fields.append((kind, raw))
+            position += 1 + length
+
+    def text(self, number: int, *, english: bool = False) -> str:
+        """Field `number`, or an empty string. Serial numbers are English whatever the area's language is."""
+        if number >= len(self._fields):
+            return ""
+        kind, raw = self._fields[number]
+        return _text(kind, raw, english=english or self._language in _ENGLISH)
 
 
-def _fields(storage: bytes, start: int, *, skip: int) -> Iterator[str]:
-    """The texts of an area whose first field comes after `skip` bytes. Nothing when `start` is 0."""
-    if not start:
-        return
-    language = storage[start + 2]
-    position = start + skip
-    while storage[position] != _END_OF_FIELDS:
-        kind, length = storage[position] >> 6, storage[position] & 0x3F
-        raw = storage[position + 1 : position + 1 + length]
-        if len(raw) < length:
-            raise IndexError(position)
-        yield _text(kind, raw, language)
-        position += 1 + length
-
-
-def _text(kind: int, raw: bytes, language: int) -> str:
+def _text(kind: int, raw: bytes, *, english: bool) -> str:
     """A field's text by its type code (section 13): binary as hex, BCD plus, 6-bit ASCII, or 8-bit text."""
     if kind == 0:
         return raw.hex()
@@ -137,6 +143,7 @@ def _text(kind: int, raw: bytes, language: int) -> str:
     if kind == 2:
         bits = int.from_bytes(raw, "little")
         return "".join(chr(0x20 + (bits >> shift & 0x3F)) for shift in range(0, len(raw) * 8 - 5, 6)).strip()
-    english = language in (0, 25)
     # Vendors pad with NUL, 0xFF and spaces; unwritten fields are all padding.
-    return raw.rstrip(b"\x00\xff ").decode("latin-1" if english else "utf-16-le", errors="replace").strip("\x00 ")
+    if english:
+        return raw.rstrip(b"\x00\xff ").decode("latin-1").strip("\x00 ")
+    return raw.decode("utf-16-le", errors="replace").strip("\x00\uffff ")

@@ -121,12 +121,9 @@ class _RecordReader:
 
     def _record(self, record_id: int) -> tuple[int, bytes]:
         """The next record's id, and this record."""
-        try:
-            following, record = self._piece(record_id, 0, _HEADER)
-        except errors.Rejected:
-            if record_id == 0:  # an empty repository
-                return _LAST, b""
-            raise
+        following, record = self._piece(record_id, 0, _HEADER)
+        if record_id == 0 and not record:
+            return _LAST, b""
         if len(record) < _HEADER:
             raise self._broken(record_id)
         size = _HEADER + record[4]
@@ -145,6 +142,8 @@ class _RecordReader:
             where = self._reservation + record_id.to_bytes(2, "little") + bytes([offset, size])
             message = Message(name="get sensor record", netfn=self._netfn, command=self._get, data=where, reply_size=2)
             reply = self._session.exchange(message)
+            if reply.code == completion.NOT_PRESENT and record_id == 0 and not offset:
+                return _LAST, b""  # an empty repository
             if reply.code == completion.RESERVATION_LOST and self._reservations < _MOST_RESERVATIONS:
                 self._renew()
             elif reply.code in completion.TOO_MUCH_AT_ONCE and size > _SMALLEST_CHUNK and offset:

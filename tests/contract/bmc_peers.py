@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import socket
 import subprocess
@@ -11,13 +12,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+import lab_bmc
 import scripted_bmc
 from ipmi_records import fru_storage, full_sensor_record
 
 from levier.domain.bmc import BmcAddress, Credentials, FruInventory
+from levier.lab.ledger import EventKind, read_events
 
 _AUTH_CAPABILITIES = bytes.fromhex("0600ff07000000000000000000092018c88100388e04b5")
 
@@ -76,7 +80,7 @@ def wait_until(condition: Callable[[], bool], *, what: str, timeout_s: float = 2
 def answers(address: BmcAddress) -> bool:
     """Whether something answers Get Channel Authentication Capabilities there."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.settimeout(0.2)
+        probe.settimeout(0.05)
         probe.sendto(_AUTH_CAPABILITIES, (address.host, address.port))
         try:
             return len(probe.recv(1024)) > 20
@@ -88,7 +92,14 @@ def answers(address: BmcAddress) -> bool:
 def running(command: list[str], *, directory: Path, addresses: Sequence[BmcAddress]) -> Iterator[None]:
     """The program runs and answers everywhere; at the end it is gone."""
     with (directory / "output").open("ab") as output:
-        process = subprocess.Popen(command, cwd=directory, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command,
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
     try:
         for address in addresses:
             wait_until(lambda at=address: process.poll() is not None or answers(at), what=f"{command[0]} answers")
@@ -180,7 +191,7 @@ class IpmiSim:
         flag.touch() if on else flag.unlink()
 
 
-def _sim_commands() -> str:
+def _sim_commands(record_copies: int) -> str:
     def listed(data: bytes) -> str:
         return " ".join(f"0x{byte:02x}" for byte in data)
 
@@ -193,8 +204,7 @@ def _sim_commands() -> str:
             "mc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02",
             "sel_enable 0x20 1000 0x0a",
             f"mc_add_fru_data 0x20 0 {len(fru)} data {listed(fru)}",
-            f"main_sdr_add 0x20 {listed(temperature)}",
-            f"main_sdr_add 0x20 {listed(fan)}",
+            *[f"main_sdr_add 0x20 {listed(record)}" for record in (temperature, fan) for _ in range(record_copies)],
             "sensor_add 0x20 0 1 0x01 0x01",
             "sensor_set_value 0x20 0 1 55 0",
             "sensor_add 0x20 0 2 0x04 0x01",
@@ -206,7 +216,7 @@ def _sim_commands() -> str:
 
 
 @contextmanager
-def ipmi_sim(directory: Path) -> Iterator[IpmiSim]:
+def ipmi_sim(directory: Path, *, record_copies: int = 1) -> Iterator[IpmiSim]:
     """OpenIPMI's simulator runs, powered off, on a loopback port of its own."""
     directory.mkdir(parents=True)
     (directory / "state").mkdir()
@@ -217,7 +227,7 @@ def ipmi_sim(directory: Path) -> Iterator[IpmiSim]:
     (directory / "power").write_text("0\n")
     (directory / "boot").write_text("none\n")
     (directory / "lan.conf").write_text(_LAN_CONF.format(name=directory.name, port=port, chassis=chassis))
-    (directory / "cmd.emu").write_text(_sim_commands())
+    (directory / "cmd.emu").write_text(_sim_commands(record_copies))
     command = ["ipmi_sim", "-c", "lan.conf", "-f", "cmd.emu", "-s", str(directory / "state"), "-n"]
     address = BmcAddress("127.0.0.1", port)
     with running(command, directory=directory, addresses=[address]):
@@ -294,8 +304,59 @@ def scripted_many(directory: Path, count: int) -> Iterator[list[Scripted]]:
         yield peers
 
 
+# ---- the lab's BMC --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class LabBmc:
+    """The virtual rack's BMC. Its ledger is the witness."""
+
+    ledger: Path
+    node: str
+    address: BmcAddress
+    credentials: Credentials = field(default_factory=lambda: Credentials("admin", lab_bmc.USERS["admin"]))
+    facts: Facts = field(
+        default_factory=lambda: Facts(
+            fru=FruInventory(
+                manufacturer=lab_bmc.IDENTITY.manufacturer,
+                product=lab_bmc.IDENTITY.product,
+                serial=lab_bmc.IDENTITY.serial,
+                asset_tag=lab_bmc.IDENTITY.asset_tag,
+            ),
+            sensors={
+                "Inlet Temp": (23.0, "°C", "ok"),
+                "VBAT": (3.04, "V", "ok"),
+                "CPU1 Temp": (None, "°C", "unknown"),
+                "FAN1": (None, "RPM", "unknown"),
+                "FAN2": (None, "RPM", "unknown"),
+                "12V": (None, "V", "unknown"),
+                "PSU1 Power": (None, "W", "unknown"),
+            },
+        )
+    )
+
+    def _commands(self, name: str) -> Iterator[tuple[float, dict[str, Any]]]:
+        for event in read_events(self.ledger, node=self.node, kind=EventKind.BMC_COMMAND):
+            if event.detail["name"] == name:
+                yield datetime.fromisoformat(event.time).timestamp(), event.detail
+
+    def told(self) -> list[Told]:
+        return [Told(t, detail["action"].replace("-", " ")) for t, detail in self._commands("Chassis Control")]
+
+    def boot_device(self) -> str:
+        sets = [d["boot_device"] for _, d in self._commands("Set System Boot Options") if "boot_device" in d]
+        return str(sets[-1]) if sets else "none"
+
+    def light(self) -> list[tuple[int, int]]:
+        return [(d["duration_s"], int(d["forever"])) for _, d in self._commands("Chassis Identify")]
+
+
 @contextmanager
-def scripted(directory: Path) -> Iterator[Scripted]:
-    """One of them runs."""
-    with scripted_many(directory, 1) as peers:
-        yield peers[0]
+def lab_bmcs(directory: Path, count: int) -> Iterator[list[LabBmc]]:
+    """`count` BMCs of the virtual rack run in one process, powered off, each on a loopback port of its own."""
+    directory.mkdir(parents=True)
+    ledger = directory / "ledger"
+    addresses = [BmcAddress("127.0.0.1", free_udp_port()) for _ in range(count)]
+    command = [sys.executable, lab_bmc.__file__, str(ledger), *(str(address.port) for address in addresses)]
+    with running(command, directory=directory, addresses=addresses):
+        yield [LabBmc(ledger, f"n{index}", address) for index, address in enumerate(addresses)]

@@ -8,7 +8,9 @@ suite 3 without saying so: clients that offer suite 17 must cope.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import sys
 import time
 import uuid
@@ -17,6 +19,7 @@ from typing import Any
 
 from ipmi_records import fru_storage, full_sensor_record
 from pyghmi.ipmi.bmc import Bmc
+from pyghmi.ipmi.private import session
 
 USER, PASSWORD = "admin", "secret"
 FRU = {"manufacturer": "Scripted", "product": "S-1", "serial": "SCR0001", "asset_tag": "T-77"}
@@ -49,7 +52,7 @@ class ScriptedBmc(Bmc):
         self._used: set[str] = set()
         super().__init__({USER: PASSWORD}, port=port, bmcuuid=uuid.UUID(int=7), address="::ffff:127.0.0.1")
 
-    def handle_raw_request(self, request: dict[str, Any], session: Any) -> None:
+    def handle_raw_request(self, request: dict[str, Any], client: Any) -> None:
         script = DEFAULTS | json.loads((self._directory / "script.json").read_text())
         netfn, command, data = request["netfn"], request["command"], bytes(request["data"])
         self._log.write(f"{time.time():.6f} {netfn:02x} {command:02x} {data.hex()}\n")
@@ -63,7 +66,7 @@ class ScriptedBmc(Bmc):
             code, answer = self._answer(netfn, command, data, script)
         else:
             answer = b""
-        session.send_ipmi_response(code=code, data=list(answer[:1] if script["short_replies"] else answer))
+        client.send_ipmi_response(code=code, data=list(answer[:1] if script["short_replies"] else answer))
 
     def _answer(self, netfn: int, command: int, data: bytes, script: dict[str, Any]) -> tuple[int, bytes]:
         handlers = {
@@ -113,6 +116,14 @@ class ScriptedBmc(Bmc):
         return 0, (bytes([len(piece)]) if sized else b"") + piece
 
 
+def _send(server_socket: socket.socket, packet: bytes, client: Any) -> None:
+    # pyghmi switches the socket to blocking here while its reader thread relies on it not to be: with several sockets
+    # in one process the reader then hangs on one of them (measured: after a few hundred sessions).
+    with contextlib.suppress(BlockingIOError):
+        server_socket.sendto(packet, client)
+
+
 if __name__ == "__main__":
+    session._io_sendto = _send
     served = [ScriptedBmc(Path(where), int(port)) for where, port in zip(sys.argv[1::2], sys.argv[2::2], strict=True)]
     served[0].listen()
