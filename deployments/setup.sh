@@ -89,8 +89,8 @@ install_venv() {
     say "installing the locked Python packages into .venv with $("$python" -V) ($python)"
     [ "$(cat .venv/.levier-python 2>/dev/null)" = "$("$python" -V)" ] || "$python" -m venv --clear .venv
     "$python" -V >.venv/.levier-python
-    .venv/bin/python -m pip install -q --disable-pip-version-check --no-input --no-deps --require-hashes -r requirements/lock.txt
-    .venv/bin/python -m pip install -q --disable-pip-version-check --no-input --no-deps --no-build-isolation -e .
+    .venv/bin/python -m pip install -qq --disable-pip-version-check --no-input --no-deps --require-hashes -r requirements/lock.txt
+    .venv/bin/python -m pip install -qq --disable-pip-version-check --no-input --no-deps --no-build-isolation -e .
     printf '%s\n' "$wanted" >"$stamp"
     say "ready: $(.venv/bin/python -m pip list --disable-pip-version-check 2>/dev/null | tail -n +3 | wc -l) Python packages"
 }
