@@ -40,9 +40,23 @@ disable_new_services() {
     done
 }
 
+quietly() { # shows what the command said only if it failed
+    local log status=0
+    log=$(mktemp)
+    "$@" >"$log" 2>&1 </dev/null || status=$?
+    [ $status = 0 ] || tail -n 40 "$log" >&2
+    rm -f "$log"
+    return $status
+}
+
 apt_install() {
-    DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
-        -o Dpkg::Options::=--force-confold install --no-install-recommends "$@" </dev/null
+    quietly env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
+        -o Dpkg::Options::=--force-confold -o Acquire::Retries=3 install --no-install-recommends "$@"
+}
+
+apt_update() {
+    say "fetching the package lists"
+    quietly apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 update
 }
 
 install_packages() {
@@ -56,10 +70,11 @@ install_packages() {
     command -v apt-get >/dev/null || die "no apt-get here: Levier is set up on Debian; install by hand: ${missing[*]}"
     say "installing Debian packages: ${missing[*]}"
     forbid_service_starts
-    # Package lists may be absent or too old to download from; only then are they fetched anew.
+    # Package lists may be absent or too old to download from; only then are they fetched.
+    compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null || apt_update
     if ! apt_install "${missing[@]}"; then
         say "that failed; once more with fresh package lists"
-        apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 update </dev/null
+        apt_update
         apt_install "${missing[@]}"
     fi
     disable_new_services "${missing[@]}"
@@ -89,8 +104,8 @@ install_venv() {
     say "installing the locked Python packages into .venv with $("$python" -V) ($python)"
     [ "$(cat .venv/.levier-python 2>/dev/null)" = "$("$python" -V)" ] || "$python" -m venv --clear .venv
     "$python" -V >.venv/.levier-python
-    .venv/bin/python -m pip install -q --disable-pip-version-check --no-input --no-deps --require-hashes -r requirements/lock.txt
-    .venv/bin/python -m pip install -q --disable-pip-version-check --no-input --no-deps --no-build-isolation -e .
+    .venv/bin/python -m pip install -qq --disable-pip-version-check --no-input --no-deps --require-hashes -r requirements/lock.txt
+    .venv/bin/python -m pip install -qq --disable-pip-version-check --no-input --no-deps --no-build-isolation -e .
     printf '%s\n' "$wanted" >"$stamp"
     say "ready: $(.venv/bin/python -m pip list --disable-pip-version-check 2>/dev/null | tail -n +3 | wc -l) Python packages"
 }

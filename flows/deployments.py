@@ -6,15 +6,17 @@ import shlex
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
 from prefect.deployments.runner import RunnerDeployment
+from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.schedules import Cron, Interval, Schedule
 from prefect.workers.process import ProcessWorker
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -107,17 +109,36 @@ async def register(entries: list[DeploymentEntry]) -> dict[str, str]:
     for entry in entries:
         deployment = _as_deployment(entry)
         identity = await deployment.aapply()
-        await _refuse_unknown_parameters(identity)
+        await _complete_schema(identity, load_flow_from_entrypoint(entry.entrypoint))
         registered[deployment.full_name] = str(identity)
     return registered
 
 
-async def _refuse_unknown_parameters(deployment: UUID) -> None:
-    """The server refuses a run with a parameter the flow does not have; as registered it would start and fail."""
+async def _complete_schema(deployment: UUID, flow: Flow[..., Any]) -> None:
+    """The server's schema of the parameters has their descriptions, and refuses parameters the flow does not have.
+
+    As registered, a description in `Annotated[…, Field(description=…)]` is lost (only a docstring's `Args:` is used),
+    and a run with a misspelt parameter would start and fail.
+    """
+    descriptions = parameter_descriptions(flow)
     async with get_client() as client:
         schema = (await client.read_deployment(deployment)).parameter_openapi_schema or {}
-        strict = DeploymentUpdate(parameter_openapi_schema={**schema, "additionalProperties": False})
-        await client.update_deployment(deployment, strict)
+        properties = {
+            name: {**({"description": descriptions[name]} if name in descriptions else {}), **definition}
+            for name, definition in schema.get("properties", {}).items()
+        }
+        complete = {**schema, "properties": properties, "additionalProperties": False}
+        await client.update_deployment(deployment, DeploymentUpdate(parameter_openapi_schema=complete))
+
+
+def parameter_descriptions(flow: Flow[..., Any]) -> dict[str, str]:
+    """Parameter → its description, as the flow function's annotations give it. Pure."""
+    found: dict[str, str] = {}
+    for name, annotation in get_type_hints(flow.fn, include_extras=True).items():
+        for each in get_args(annotation)[1:]:
+            if isinstance(each, FieldInfo) and each.description:
+                found[name] = each.description
+    return found
 
 
 def _as_deployment(entry: DeploymentEntry) -> RunnerDeployment:

@@ -44,7 +44,7 @@ async def step(directory: Path, name: str, node: str) -> None:
 @flow(persist_result=False)
 async def probe(
     directory: Path,
-    nodes: Annotated[list[str], Field(min_length=1)],
+    nodes: Annotated[list[str], Field(min_length=1, description="Names of the nodes.")],
     firmware: Firmware = Firmware.BIOS,
     limits: Limits = Limits(),  # noqa: B008 - a frozen default is what the run form shows
 ) -> None:
@@ -52,7 +52,6 @@ async def probe(
 
     Args:
         directory: Where the traces go.
-        nodes: Names of the nodes.
         firmware: How the nodes boot.
         limits: Bounds.
     """
