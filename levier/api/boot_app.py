@@ -32,6 +32,8 @@ from levier.services.boot_agents import BootServices
 
 _BODY_TIMEOUT_S = 15.0
 _NO_STORE = {"Cache-Control": "no-store"}
+# A client that still sends must be cut off, or it keeps the connection and the server busy for ever.
+_CUT_OFF = {"Connection": "close"}
 _SESSION_ENDED = "the session is unknown or ended"
 
 router = APIRouter()
@@ -73,7 +75,10 @@ def create_boot_app(services: BootServices) -> FastAPI:
 
 async def _answer_refused(_request: Request, error: Exception) -> Response:
     assert isinstance(error, _Refused)  # noqa: S101 - registered for this class only
-    return _text([("error", error.reason)], status=error.status)
+    answer = _text([("error", error.reason)], status=error.status)
+    if error.status in (408, 413):
+        answer.headers.update(_CUT_OFF)
+    return answer
 
 
 async def _answer_levier_error(_request: Request, error: Exception) -> Response:
