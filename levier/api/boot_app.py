@@ -31,6 +31,7 @@ from levier.domain.retry import treatment_of
 from levier.services.boot_agents import BootServices
 
 _BODY_TIMEOUT_S = 15.0
+_CUT_OFF_BYTES = 8 * 1024 * 1024
 _NO_STORE = {"Cache-Control": "no-store"}
 # A client that still sends must be cut off, or it keeps the connection and the server busy for ever.
 _CUT_OFF = {"Connection": "close"}
@@ -118,16 +119,23 @@ Secret = Annotated[str, Depends(_bearer)]
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    """The body, refused beyond `limit` bytes whatever its header says, and when it trickles in too slowly."""
-    content = bytearray()
+    """The body, refused beyond `limit` bytes whatever its header says, and when it trickles in too slowly.
+
+    What is too long is read on for a while and thrown away: a client that is cut off while it sends does not see why.
+    """
+    content, received = bytearray(), 0
     try:
         async with asyncio.timeout(_BODY_TIMEOUT_S):
             async for piece in request.stream():
-                content += piece
-                if len(content) > limit:
-                    raise _Refused(413, f"the body is longer than {limit} bytes")
+                received += len(piece)
+                if received <= limit:
+                    content += piece
+                elif received > _CUT_OFF_BYTES:
+                    break
     except TimeoutError:
         raise _Refused(408, f"the body took longer than {_BODY_TIMEOUT_S:.0f} s") from None
+    if received > limit:
+        raise _Refused(413, f"the body is longer than {limit} bytes")
     return bytes(content)
 
 
