@@ -31,7 +31,10 @@ from levier.domain.retry import treatment_of
 from levier.services.boot_agents import BootServices
 
 _BODY_TIMEOUT_S = 15.0
+_CUT_OFF_BYTES = 8 * 1024 * 1024
 _NO_STORE = {"Cache-Control": "no-store"}
+# A client that still sends must be cut off, or it keeps the connection and the server busy for ever.
+_CUT_OFF = {"Connection": "close"}
 _SESSION_ENDED = "the session is unknown or ended"
 
 router = APIRouter()
@@ -73,7 +76,10 @@ def create_boot_app(services: BootServices) -> FastAPI:
 
 async def _answer_refused(_request: Request, error: Exception) -> Response:
     assert isinstance(error, _Refused)  # noqa: S101 - registered for this class only
-    return _text([("error", error.reason)], status=error.status)
+    answer = _text([("error", error.reason)], status=error.status)
+    if error.status in (408, 413):
+        answer.headers.update(_CUT_OFF)
+    return answer
 
 
 async def _answer_levier_error(_request: Request, error: Exception) -> Response:
@@ -113,16 +119,23 @@ Secret = Annotated[str, Depends(_bearer)]
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    """The body, refused beyond `limit` bytes whatever its header says, and when it trickles in too slowly."""
-    content = bytearray()
+    """The body, refused beyond `limit` bytes whatever its header says, and when it trickles in too slowly.
+
+    What is too long is read on for a while and thrown away: a client that is cut off while it sends does not see why.
+    """
+    content, received = bytearray(), 0
     try:
         async with asyncio.timeout(_BODY_TIMEOUT_S):
             async for piece in request.stream():
-                content += piece
-                if len(content) > limit:
-                    raise _Refused(413, f"the body is longer than {limit} bytes")
+                received += len(piece)
+                if received <= limit:
+                    content += piece
+                elif received > _CUT_OFF_BYTES:
+                    break
     except TimeoutError:
         raise _Refused(408, f"the body took longer than {_BODY_TIMEOUT_S:.0f} s") from None
+    if received > limit:
+        raise _Refused(413, f"the body is longer than {limit} bytes")
     return bytes(content)
 
 
