@@ -12,7 +12,7 @@ from levier.services.boot_files import boot_services
 
 
 def main() -> int:
-    """The boot service served until it was told to stop; 1 when it could not start, with the cause on standard error."""
+    """The boot service served until it was told to stop; 1 when it could not start, having said why."""
     try:
         services = bootstrap.services()
         files = boot_services(services.settings, services.boot_agents, lambda line: print(line, flush=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,5 +64,10 @@ def cell(value: Any) -> Text:
         return Text(f"{value:.1f}")
     if isinstance(value, list | tuple):
         return Text(", ".join(str(v) for v in value))
-    text = str(value)
+    text = _short_time(str(value))
     return Text(text, style=COLOURS.get(text, ""))
+
+
+def _short_time(text: str) -> str:
+    """A timestamp to the second, without the zone: all are UTC; any other text as it is."""
+    return f"{text[:10]} {text[11:19]}" if re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", text) else text

@@ -46,7 +46,7 @@ def demo(
     if os.geteuid() != 0:
         raise InvalidRequest("the demonstration makes network namespaces and virtual machines", hint="run it as root")
     options = DemoOptions(chassis, "uefi" if uefi else "bios", nodes, image, keep, name)
-    state_dir = Path(tempfile.mkdtemp(prefix="levier-demo-", dir="/var/tmp"))  # noqa: S108 - a fresh directory
+    state_dir = Path(tempfile.mkdtemp(prefix="levier-demo-", dir="/var/tmp"))
     state_dir.chmod(0o711)  # dnsmasq drops its privileges and still reads below it
     scenario = Scenario(options, state_dir)
     try:

@@ -28,7 +28,6 @@ def as_map(status: OperationStatus, *, steps: bool) -> dict[str, Any]:
         "started": status.started.isoformat() if status.started else None,
         "finished": status.finished.isoformat() if status.finished else None,
         "error": status.error,
-        "pending": status.cancel_requested is not None and status.state not in SETTLED,
         "outcomes": {name: _outcome(target) for name, target in status.targets.items()},
         "safe_state": _safe_state(status),
     }

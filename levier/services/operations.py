@@ -79,10 +79,15 @@ class Operations:
 
     # --- showing ----------------------------------------------------------------------------------------------------
 
-    def show(self, operation: str) -> dict[str, Any]:
-        """The operation with every step. Raises NotFound."""
+    def show(self, operation: str, *, flow_run: str | None = None) -> dict[str, Any]:
+        """The operation with every step. Raises NotFound.
+
+        With `flow_run`, `pending` says whether that flow run still has something to do: one that was only just
+        scheduled has left no trace in the operation yet.
+        """
         status = self._saga.status(operation)
-        return as_map(status, steps=True) | {"ui": self._ui(status)}
+        pending = flow_run is not None and not self._prefect.state(flow_run).terminal
+        return as_map(status, steps=True) | {"ui": self._ui(status), "pending": pending}
 
     def all(self) -> list[dict[str, Any]]:
         """All operations without their steps, oldest first."""
@@ -98,9 +103,9 @@ class Operations:
         self._saga.request_cancel(operation, who=who, reason="cancelled by the operator")
         status = self._saga.status(operation)
         run = self._prefect.state(status.run or status.operation.key)
-        if run.terminal:  # no worker is left that could see the request
-            self._start_rollback(operation, who)
-        return self.show(operation)
+        # Without a worker that could see the request, the undo is a flow run of its own.
+        flow_run = self._start_rollback(operation) if run.terminal else run.flow_run_id
+        return self._scheduled(operation, flow_run)
 
     def resume(self, operation: str, *, who: str) -> dict[str, Any]:
         """The operation goes on at its open steps, under its own flow run. Safe to repeat. Raises Conflict."""
@@ -110,7 +115,7 @@ class Operations:
         run = self._prefect.state(status.operation.key)
         if run.terminal:
             self._prefect.retry(status.operation.key)
-        return self.show(operation)
+        return self._scheduled(operation, status.operation.key)
 
     def rollback(self, operation: str, *, who: str) -> dict[str, Any]:
         """The operation is being undone by a flow run of its own. Safe to repeat. Raises Conflict while it runs."""
@@ -120,17 +125,20 @@ class Operations:
         if status.state not in SETTLED and status.state is not OperationState.UNWINDING:
             raise Conflict(f"operation {operation} is {status.state}", hint=f"levier operation cancel {operation}")
         self._refuse_taken_nodes(status)
-        self._start_rollback(operation, who)
-        return self.show(operation)
+        return self._scheduled(operation, self._start_rollback(operation))
 
     def recover(self) -> dict[str, Any]:
         """A recovery is scheduled; the id of its flow run. Safe to repeat."""
         return {"flow_run_id": self._prefect.start("recover", {})}
 
-    def _start_rollback(self, operation: str, who: str) -> None:
+    def _start_rollback(self, operation: str) -> str:
+        """A flow run that undoes the operation is scheduled; its id. Safe to repeat until the operation moves on."""
         status = self._saga.status(operation, target="")
         key = f"rollback-{operation}-{status.last_seq}"
-        self._prefect.start("rollback", {"operation": operation}, idempotency_key=key)
+        return self._prefect.start("rollback", {"operation": operation}, idempotency_key=key)
+
+    def _scheduled(self, operation: str, flow_run: str) -> dict[str, Any]:
+        return self.show(operation, flow_run=flow_run) | {"flow_run": flow_run}
 
     def _refuse_taken_nodes(self, status: OperationStatus) -> None:
         """Undoing a host that another operation holds, or that carries load by now, is not what `rollback` means."""

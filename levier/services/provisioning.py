@@ -8,7 +8,6 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from drivers.baseline import BaselineSpec, HostEntry, SysctlSetting
-
 from drivers.bmc import BMC_DRIVERS
 from drivers.images.catalog import BuiltImage, list_images
 from drivers.images.seed import SeedSpec, render_seed

@@ -47,7 +47,7 @@ class Recovery:
         return plan_recovery(statuses, now=self._clock(), runs=runs, code_version=self._code_version)
 
     def execute(self, actions: tuple[RecoveryAction, ...]) -> None:
-        """Every action is carried out or under way. Safe to repeat: the next plan leaves a flow run that waits alone."""
+        """Every action is carried out or under way. Safe to repeat: a flow run that waits is left alone."""
         for action in actions:
             if action.verb is RecoveryVerb.LEAVE:
                 continue
