@@ -1,1 +1,56 @@
 """The command line: a client of the REST API."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from levier import __version__
+from levier.cli import image, node, operation, secret, site
+from levier.cli.output import errors
+from levier.demo.scenario import demo
+from levier.domain.errors import LevierError
+from levier.lab import cli as lab
+from levier.supervisor import cli as supervisor
+
+app = typer.Typer(
+    help="Levier takes racks of powered-off machines to a running, recoverable cloud.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(site.app, name="site")
+app.add_typer(secret.app, name="secret")
+app.add_typer(image.app, name="image")
+app.add_typer(node.app, name="node")
+app.add_typer(node.addresses, name="address")
+app.add_typer(node.boot_entries, name="boot-entry")
+app.add_typer(operation.app, name="operation")
+app.add_typer(lab.app, name="lab")
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(operation.expand, operation.inspect, operation.rollback, operation.recover),
+    *(supervisor.up, supervisor.down, supervisor.status, demo),
+)
+for command in COMMANDS:
+    app.command()(command)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def main() -> None:
+    """The command ended; its exit status is 0 on success, 1 on an error that was explained, 2 on wrong usage."""
+    try:
+        app()
+    except LevierError as error:
+        errors.print(f"[bold red]error:[/] {error}", highlight=False)
+        for problem in getattr(error, "problems", ()):
+            if isinstance(problem, dict):
+                errors.print(f"  line {problem.get('line')}: {problem.get('path')}: {problem.get('message')}")
+        if error.hint:
+            errors.print(f"way out: {error.hint}", highlight=False)
+        sys.exit(1)

@@ -9,6 +9,8 @@
     ├── LeaseLost               this worker was fenced off: another one took over; stop at once
     ├── IncompatibleVersion     the operation was begun by code this version cannot continue
     ├── UndoFailed              an undo could not finish; a person must decide
+    ├── Irreversible            the step cannot be undone: forward retry or hold; nothing was touched
+    ├── StoreUnavailable        the database cannot be reached or written: nothing may be done that cannot be logged
     └── DriverError             talking to hardware or to a host
         ├── Unreachable         never delivered: safe to repeat
         ├── OutcomeUnknown      delivered, unanswered: read the state before anything is repeated
@@ -58,7 +60,25 @@ class IncompatibleVersion(LevierError):
 
 
 class UndoFailed(LevierError):
-    """An undo could not finish; the operation needs an operator."""
+    """An undo could not finish; the operation needs an operator.
+
+    `undo_error` is why the undo failed; `cause` is why it was undone at all (empty: nothing had failed).
+    """
+
+    def __init__(
+        self, message: str, *, hint: str = "", undo_error: BaseException | None = None, cause: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.undo_error = undo_error
+        self.cause = cause
+
+
+class Irreversible(LevierError):
+    """The step has no way back: the choice is a forward retry or to hold; nothing was touched."""
+
+
+class StoreUnavailable(LevierError):
+    """The database cannot be reached or written; the last write may or may not be in it: read before going on."""
 
 
 class DriverError(LevierError):

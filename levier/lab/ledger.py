@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 
 class EventKind(StrEnum):
@@ -28,6 +28,14 @@ class EventKind(StrEnum):
     FIRMWARE = "firmware"
     CRASH = "crash"
     LAB = "lab"
+
+
+class Record(Protocol):
+    """How one machine writes into the ledger."""
+
+    def __call__(self, kind: EventKind, /, **detail: Any) -> None:
+        """The event is in the ledger."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +90,7 @@ def _drop_torn_line(path: Path) -> None:
         os.truncate(path, whole)
 
 
-def read_events(
-    path: Path, *, node: str | None = None, kind: str | None = None, since: int = 0
-) -> Iterator[Event]:
+def read_events(path: Path, *, node: str | None = None, kind: str | None = None, since: int = 0) -> Iterator[Event]:
     """The entries after sequence number `since` that match, oldest first. A half-written last line is left out."""
     if not path.exists():
         return

@@ -64,7 +64,13 @@ def _node(node: NodeSpec, *, image: str) -> dict[str, Any]:
         "image": image,
         "roles": ["compute"],
         "labels": {},
-        "bmc": {"driver": "ipmi", "address": node.bmc_address, "port": node.bmc_port, "credential": CREDENTIAL},
+        "bmc": {
+            "driver": "ipmi",
+            "address": node.bmc_address,
+            "port": node.bmc_port,
+            "credential": CREDENTIAL,
+            "min_interval_s": 0.0,  # the lab's BMCs need no rest between two commands
+        },
         "nics": [{"name": "eth0", "mac": node.mac, "network": "provisioning"}],
         "root_device": {"serial": node.disk_serial},
     }

@@ -1,19 +1,23 @@
-"""Engine, session and declarative base shared by every table."""
+"""Engine, transactions and declarative base shared by every table."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import DateTime, Engine, MetaData, create_engine, event
+from sqlalchemy import DateTime, Engine, MetaData, create_engine, event, exc, func, select
 from sqlalchemy.engine import Dialect
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
+
+from levier.domain.errors import Conflict, StoreUnavailable
 
 # Named constraints, so that Alembic can drop them on both SQLite and PostgreSQL.
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
     "ck": "ck_%(table_name)s_%(constraint_name)s",
     "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
@@ -48,15 +52,19 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+# Many threads of a flow commit short transactions; they queue for a connection rather than fail.
+_POOL = {"pool_size": 10, "max_overflow": 20, "pool_timeout": 60}
+
+
 def open_engine(url: str) -> Engine:
     """An engine for `url` (`sqlite:////path` or `postgresql+psycopg://…`); SQLite in WAL mode with foreign keys.
 
-    Transactions on SQLite begin IMMEDIATE, so that a read-then-write never fails half-way with "database is locked"
-    (SQLite documentation, "Isolation In SQLite" and "Write-Ahead Logging").
+    Writing transactions on SQLite begin IMMEDIATE, so that a read-then-write never fails half-way with "database is
+    locked" (SQLite documentation, "Isolation In SQLite" and "Write-Ahead Logging").
     """
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+        return create_engine(url, pool_pre_ping=True, **_POOL)
+    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, **_POOL)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
@@ -69,6 +77,71 @@ def open_engine(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        reading = connection.get_execution_options().get(_READ_ONLY, False)
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
+
+
+_READ_ONLY = "levier_read_only"
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Session]:
+    """One transaction, committed at the end, rolled back by any exception. No database error leaves it as such."""
+    with domain_errors(), Session(engine, expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """One transaction that only reads: a consistent view, and on SQLite no waiting for writers."""
+    options: dict[str, Any] = {_READ_ONLY: True}
+    if engine.dialect.name == "postgresql":
+        # So that the SELECTs of one fold all see the same log.
+        options["isolation_level"] = "REPEATABLE READ"
+    with (
+        domain_errors(),
+        engine.connect().execution_options(**options) as connection,
+        Session(bind=connection) as session,
+    ):
+        yield session
+
+
+def exclusive(session: Session, name: str) -> None:
+    """No other transaction that asked for `name` runs until this one ends.
+
+    For allocations ("the next number"), where there is no row to lock yet. On SQLite a writing transaction is alone
+    anyway.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtext(name))))
+
+
+@contextmanager
+def domain_errors() -> Iterator[None]:
+    """Database errors become domain errors: callers of the store never see SQLAlchemy."""
+    try:
+        yield
+    except exc.IntegrityError as error:
+        raise Conflict(f"another writer was faster: {error.orig}", hint="read the state again and repeat") from error
+    except (exc.DBAPIError, exc.TimeoutError) as error:
+        cause = getattr(error, "orig", None) or error
+        raise StoreUnavailable(
+            f"the database cannot be used: {_first_line(cause)}", hint=_way_out(str(cause))
+        ) from error
+
+
+def _first_line(cause: BaseException) -> str:
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+
+
+def _way_out(cause: str) -> str:
+    """The hint by what SQLite and PostgreSQL say."""
+    if "no such table" in cause or "does not exist" in cause:
+        return "the schema is missing or old: run `levier up`, which migrates it"
+    if "full" in cause or "No space" in cause:
+        return "make room on the file system of the database"
+    if "readonly" in cause or "read-only" in cause:
+        return "make the database writable for Levier's user"
+    return "start the database or mend its URL; operations wait for it and go on by themselves"

@@ -61,7 +61,7 @@ def _area(head: bytes, fields: tuple[str, ...]) -> bytes:
 
 
 def _field(text: str) -> bytes:
-    # One character would read as the end mark (0xC1): a trailing blank avoids it, as section 13 of the definition allows.
+    # One character would read as the end mark (0xC1): section 13 of the definition allows a trailing blank.
     value = text.encode("latin-1")[:63]
     if len(value) == 1:
         value += b" "

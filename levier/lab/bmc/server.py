@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, cast
+from typing import cast
 
 from levier.lab.bmc import rakp
 from levier.lab.bmc.app_commands import APP_COMMANDS
@@ -13,7 +13,7 @@ from levier.lab.bmc.chassis_commands import CHASSIS_COMMANDS
 from levier.lab.bmc.device import BmcDevice
 from levier.lab.bmc.dispatch import Call, Code, Outcome, run_command
 from levier.lab.bmc.rakp import Handshake, Status
-from levier.lab.bmc.sessions import Peer, Pending, Session, SessionTable
+from levier.lab.bmc.sessions import Peer, Session, SessionTable
 from levier.lab.bmc.storage_commands import STORAGE_COMMANDS
 from levier.lab.bmc.wire import (
     MalformedPacket,
@@ -25,19 +25,11 @@ from levier.lab.bmc.wire import (
     parse_packet,
     parse_request,
 )
-from levier.lab.ledger import EventKind
+from levier.lab.ledger import EventKind, Record
 
 _log = logging.getLogger(__name__)
 _SWEEP_S = 0.5
 COMMANDS = {**APP_COMMANDS, **CHASSIS_COMMANDS, **STORAGE_COMMANDS}
-
-
-class Record(Protocol):
-    """Where a BMC writes what it was asked."""
-
-    def __call__(self, kind: EventKind, /, **detail: Any) -> None:
-        """The event is in the ledger."""
-        ...
 
 
 class BmcServer(asyncio.DatagramProtocol):
@@ -142,9 +134,7 @@ class BmcServer(asyncio.DatagramProtocol):
 
     def _carry_out(self, request: Request, call: Call) -> Outcome:
         try:
-            return run_command(
-                COMMANDS, netfn=request.netfn, command=request.command, data=request.data, call=call
-            )
+            return run_command(COMMANDS, netfn=request.netfn, command=request.command, data=request.data, call=call)
         except Exception:  # noqa: BLE001 - a defect in one command answers 0xFF and stays in the ledger
             _log.exception("defect in command %02x/%02x", request.netfn, request.command)
             return Outcome("defect", Code.UNSPECIFIED)
@@ -192,7 +182,10 @@ class BmcServer(asyncio.DatagramProtocol):
         if pending is None or pending.handshake is None:
             return self._refuse(PayloadType.RAKP4, message.tag, Status.INVALID_SESSION, bytes(4))
         if message.status != Status.OK:
-            return self._refused_by_client(pending, status=message.status)
+            # An error in RAKP 3 ends the handshake without an answer (13.22).
+            del self._table.pending[pending.managed_id]
+            self._auth_failed(peer, pending.username, f"client refused our proof (status {message.status:#04x})")
+            return None
         if not pending.handshake.proves(message):
             del self._table.pending[pending.managed_id]
             self._auth_failed(peer, pending.username, "wrong proof in RAKP 3: other password")
@@ -208,15 +201,8 @@ class BmcServer(asyncio.DatagramProtocol):
         )
         return build_v2(pending.handshake.rakp4(message.tag), kind=PayloadType.RAKP4)
 
-    def _refused_by_client(self, pending: Pending, *, status: int) -> None:
-        """A RAKP 3 that carries an error ends the handshake without an answer (13.22)."""
-        del self._table.pending[pending.managed_id]
-        self._auth_failed(pending.peer, pending.username, f"client refused our proof (status {status:#04x})")
-
     def _auth_failed(self, peer: Peer, username: str, reason: str) -> None:
-        self._record(
-            EventKind.BMC_AUTH_FAILED, username=username, reason=reason, requester=f"{peer[0]}:{peer[1]}"
-        )
+        self._record(EventKind.BMC_AUTH_FAILED, username=username, reason=reason, requester=f"{peer[0]}:{peer[1]}")
 
     @staticmethod
     def _refuse(kind: PayloadType, tag: int, status: Status, console_id: bytes) -> bytes:

@@ -62,7 +62,7 @@ class Session:
     _seen: int = field(default=0)
 
     def open(self, packet: Packet) -> bytes:
-        """The packet's payload in clear. Raises MalformedPacket for a packet that is not this session's, or a replay."""
+        """The packet's payload in clear. Raises MalformedPacket for a foreign packet, or a replay."""
         if not packet.authenticated or not packet.encrypted:
             raise MalformedPacket("unprotected packet inside a session")
         signature = self.suite.short_mac(self.keys.integrity, packet.covered)

@@ -23,7 +23,7 @@ class CipherSuite:
     authentication: int
     integrity: int
     confidentiality: int
-    digest: Callable[..., "hashlib._Hash"]
+    digest: Callable[..., hashlib._Hash]
     digest_size: int
     authcode_size: int
 

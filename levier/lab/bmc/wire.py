@@ -148,9 +148,7 @@ def build_v15(payload: bytes) -> bytes:
     return RMCP_HEADER + struct.pack("<BIIB", AUTH_TYPE_NONE, 0, 0, len(payload)) + payload
 
 
-def build_v2(
-    payload: bytes, *, kind: int, session_id: int = 0, sequence: int = 0
-) -> bytes:
+def build_v2(payload: bytes, *, kind: int, session_id: int = 0, sequence: int = 0) -> bytes:
     """A datagram in the RMCP+ form, without an integrity trailer. `kind`: payload type with its flag bits."""
     return RMCP_HEADER + struct.pack("<BBIIH", AUTH_TYPE_RMCPP, kind, session_id, sequence, len(payload)) + payload
 

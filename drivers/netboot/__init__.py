@@ -1,0 +1,1 @@
+"""DHCP and TFTP for machines that boot from the network, by dnsmasq."""

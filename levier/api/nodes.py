@@ -1,0 +1,35 @@
+"""Nodes, addresses and boot entries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from levier.api.access import ServicesOf
+
+router = APIRouter(tags=["nodes"])
+
+
+@router.get("/nodes")
+def nodes(services: ServicesOf) -> list[dict[str, Any]]:
+    """All nodes of the site, by name."""
+    return services.inventory.nodes()
+
+
+@router.get("/nodes/{name}")
+def node(name: str, services: ServicesOf) -> dict[str, Any]:
+    """One node with its inventory."""
+    return services.inventory.node(name)
+
+
+@router.get("/addresses")
+def addresses(services: ServicesOf) -> list[dict[str, Any]]:
+    """All allocated addresses."""
+    return services.inventory.addresses()
+
+
+@router.get("/boot-entries")
+def boot_entries(services: ServicesOf) -> list[dict[str, Any]]:
+    """All nodes that may boot from the network now."""
+    return services.inventory.boot_entries()

@@ -1,0 +1,94 @@
+"""The command line's connection to Levier's REST API."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from levier.domain.errors import LevierError
+from levier.services.settings import load_settings
+
+
+class ApiError(LevierError):
+    """The API refused, or did not answer. `problems` are the single findings of a site file."""
+
+    def __init__(self, message: str, *, hint: str = "", problems: list[dict[str, Any]] | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.problems = problems or []
+
+
+class ApiClient:
+    """Calls of the REST API; every failure is an ApiError that names the cause and the way out."""
+
+    def __init__(self, base_url: str, token: str, *, timeout_s: float = 30.0) -> None:
+        self.base_url = base_url
+        headers = {"Authorization": f"Bearer {token}"}
+        self._http = httpx.Client(base_url=f"{base_url}/v1", headers=headers, timeout=timeout_s)
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The decoded answer to a GET. Safe to repeat."""
+        return self._call("GET", path, params=query)
+
+    def post(self, path: str, json: Any = None, *, text: str | None = None, **query: Any) -> Any:
+        """The decoded answer to a POST of `json` or of plain `text`."""
+        if text is None:
+            return self._call("POST", path, json=json, params=query)
+        return self._call("POST", path, content=text.encode(), headers={"Content-Type": "text/plain"}, params=query)
+
+    def put(self, path: str, json: Any) -> Any:
+        """The decoded answer to a PUT. Safe to repeat."""
+        return self._call("PUT", path, json=json)
+
+    def delete(self, path: str) -> Any:
+        """The decoded answer to a DELETE. Safe to repeat."""
+        return self._call("DELETE", path)
+
+    def _call(self, method: str, path: str, **options: Any) -> Any:
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise ApiError(
+                f"the Levier API at {self.base_url} does not answer: {error}",
+                hint="start it with `levier up`, or set LEVIER_API_URL",
+            ) from error
+        if response.is_error:
+            raise _refusal(response)
+        return response.json() if response.content else None
+
+
+def _refusal(response: httpx.Response) -> ApiError:
+    try:
+        body = response.json()
+    except ValueError:
+        return ApiError(f"the API answered {response.status_code}: {response.text[:300]}")
+    detail = body.get("detail", body)
+    if isinstance(detail, list):
+        text = "; ".join(f"{'.'.join(str(p) for p in d.get('loc', ()))}: {d.get('msg')}" for d in detail)
+        return ApiError(f"the API refuses the request: {text}")
+    hint = str(detail.get("hint", ""))
+    if response.status_code == 401:
+        hint = "set LEVIER_TOKEN, or run the command as the user who runs `levier up`"
+    return ApiError(str(detail.get("message", detail)), hint=hint, problems=detail.get("problems"))
+
+
+def connect() -> ApiClient:
+    """A client for the API of this installation, with the token from LEVIER_TOKEN or the state directory."""
+    settings = load_settings()
+    token = os.environ.get("LEVIER_TOKEN") or _token_from(settings.token_file)
+    return ApiClient(settings.api_url, token)
+
+
+def _token_from(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        raise ApiError(
+            f"there is no API token at {path}", hint="start Levier with `levier up`, or set LEVIER_TOKEN"
+        ) from None
+    except PermissionError:
+        raise ApiError(
+            f"the API token at {path} may not be read", hint="run as its owner, or set LEVIER_TOKEN"
+        ) from None

@@ -1,0 +1,54 @@
+"""`levier image …`: operating-system images."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from levier.cli.client import connect
+from levier.cli.output import console, show_json, show_rows
+from levier.cli.polling import poll
+from levier.domain.errors import LevierError
+
+app = typer.Typer(help="Operating-system images.", no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def build(
+    name: Annotated[str, typer.Argument(help="debian-12 or debian-13")],
+    kernel: Annotated[str, typer.Option(help="generic (all drivers) or cloud (virtual machines only)")] = "generic",
+    as_json: Json = False,
+) -> None:
+    """Build an image from the distribution's packages; a current one is kept."""
+    api = connect()
+    api.post("/images", {"name": name, "kernel": kernel})
+    seen = 0
+
+    def ended() -> dict[str, Any] | None:
+        nonlocal seen
+        answer: dict[str, Any] = api.get(f"/images/builds/{name}", since=seen)
+        if not as_json:
+            for line in answer["lines"]:
+                console.print(line, highlight=False)
+        seen += len(answer["lines"])
+        return answer if answer["state"] != "running" else None
+
+    try:
+        answer = poll(ended, interval_s=0.5)
+    except KeyboardInterrupt:
+        console.print(f"\nDetached: the build goes on in the server. Watch it with `levier image build {name}`.")
+        raise typer.Exit(130) from None
+    if answer["state"] == "failed":
+        raise LevierError(f"the build of {name} failed: {answer['error']}", hint=answer.get("hint", ""))
+    if as_json:
+        show_json(answer["image"])
+
+
+@app.command("list")
+def images(as_json: Json = False) -> None:
+    """List all built images with size and SHA-256."""
+    show_rows(
+        connect().get("/images"), ("name", "kernel", "size_mib", "raw_size_mib", "built", "sha256"), as_json=as_json
+    )

@@ -1,0 +1,113 @@
+"""`levier expand|inspect|rollback|recover` and `levier operation …`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from levier.cli.client import connect
+from levier.cli.output import cell, console, show_json, show_rows
+from levier.cli.watch import follow
+
+app = typer.Typer(help="Operations: what changes the world.", no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Nodes = Annotated[list[str] | None, typer.Argument(help="Node names; all nodes that are not deployed yet if none.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Return at once; watch with `levier operation watch`.")]
+Parallel = Annotated[int, typer.Option(min=1, max=500, help="Nodes worked on at the same time.")]
+
+
+def expand(
+    nodes: Nodes = None,
+    parallel: Parallel = 20,
+    wave_size: Annotated[int, typer.Option(min=1, max=500, help="Nodes in one wave.")] = 100,
+    detach: Detach = False,
+    as_json: Json = False,
+) -> None:
+    """Take powered-off nodes to verified, configured hosts."""
+    _start({"kind": "expand", "nodes": nodes or [], "parallel": parallel, "wave_size": wave_size}, detach, as_json)
+
+
+def inspect(
+    nodes: Nodes = None,
+    parallel: Parallel = 20,
+    in_band: Annotated[bool, typer.Option(help="Also boot the ramdisk; --no-in-band asks the BMC only.")] = True,
+    detach: Detach = False,
+    as_json: Json = False,
+) -> None:
+    """Read the nodes' inventory; their power state is restored afterwards."""
+    _start({"kind": "inspect", "nodes": nodes or [], "parallel": parallel, "in_band": in_band}, detach, as_json)
+
+
+def rollback(operation: str, detach: Detach = False, as_json: Json = False) -> None:
+    """Undo an operation: every step of it, in reverse."""
+    answer = connect().post(f"/operations/{operation}/rollback")
+    _finish(answer, detach, as_json, wanted="rolled_back")
+
+
+def recover(as_json: Json = False) -> None:
+    """Look for operations whose worker died, and resume or undo them."""
+    answer = connect().post("/operations/recover")
+    if as_json:
+        show_json(answer)
+    else:
+        console.print(f"Recovery scheduled as flow run {answer['flow_run_id']}.")
+
+
+def _start(request: dict[str, Any], detach: bool, as_json: bool) -> None:
+    answer = connect().post("/operations", request)
+    if not as_json:
+        console.print(f"Operation [bold]{answer['id']}[/]: {answer['kind']} of {', '.join(answer['targets'])}")
+        console.print(f"Flow run: {answer['ui']}", highlight=False, soft_wrap=True)
+    _finish(answer, detach, as_json, wanted="succeeded")
+
+
+def _finish(answer: dict[str, Any], detach: bool, as_json: bool, *, wanted: str) -> None:
+    if not detach:
+        answer = follow(connect(), answer["id"], flow_run=answer.get("flow_run"), quiet=as_json)
+    if as_json:
+        show_json(answer)
+    if not detach and answer["state"] != wanted:
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def operations(as_json: Json = False) -> None:
+    """List all operations."""
+    columns = ("id", "kind", "state", "targets", "started", "finished", "error")
+    show_rows(connect().get("/operations"), columns, as_json=as_json)
+
+
+@app.command()
+def show(operation: str, as_json: Json = False) -> None:
+    """Show every step of an operation."""
+    answer = connect().get(f"/operations/{operation}")
+    if as_json:
+        show_json(answer)
+        return
+    for key in ("id", "kind", "state", "revision", "started", "finished", "error", "safe_state"):
+        console.print(f"[bold]{key:<10}[/]", cell(answer.get(key)))
+    for name, outcome in answer["outcomes"].items():
+        console.print(f"[bold]{name:<10}[/]", cell(outcome))
+    columns = ("target", "step", "state", "attempts", "duration_s", "undo", "error")
+    show_rows(answer["steps"], columns, as_json=False)
+
+
+@app.command()
+def watch(operation: str) -> None:
+    """Follow an operation until it ends."""
+    follow(connect(), operation)
+
+
+@app.command()
+def cancel(operation: str, as_json: Json = False) -> None:
+    """Stop an operation at its next safe point and undo it."""
+    answer = connect().post(f"/operations/{operation}/cancel")
+    _finish(answer, False, as_json, wanted="cancelled")
+
+
+@app.command()
+def resume(operation: str, detach: Detach = False, as_json: Json = False) -> None:
+    """Go on with an operation at its open steps."""
+    answer = connect().post(f"/operations/{operation}/resume")
+    _finish(answer, detach, as_json, wanted="succeeded")

@@ -1,0 +1,182 @@
+"""One worker carrying out one operation: it holds the fence, keeps it alive, and runs or undoes single steps."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+import structlog
+
+from levier.domain.errors import LeaseLost, StoreUnavailable
+from levier.domain.operation import (
+    SETTLED,
+    Fence,
+    JsonMap,
+    OperationState,
+    OperationStatus,
+    Settlement,
+)
+from levier.saga.engine import Saga
+from levier.saga.step import Step, StepRegistry, Undo
+from levier.services.context import NodeContext, OperationTerms
+from levier.services.provisioning import Provisioning
+
+P = ParamSpec("P")
+T = TypeVar("T")
+RENEW_S = 5.0
+log = structlog.get_logger()
+
+
+class OperationRun:
+    """The present worker's hold on an operation. Methods block; `call` runs them in threads of its own."""
+
+    def __init__(
+        self, saga: Saga, registry: StepRegistry, services: Provisioning, terms: OperationTerms, *, run: str
+    ) -> None:
+        self.terms = terms
+        self._saga = saga
+        self._registry = registry
+        self._services = services
+        self._fence: Fence = saga.begin(terms.operation, worker=f"{socket.gethostname()}:{os.getpid()}", run=run)
+        self._contexts: dict[str, NodeContext] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._pool = ThreadPoolExecutor(max_workers=64, thread_name_prefix="step")
+        self._heart = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._heart.start()
+
+    @property
+    def operation(self) -> str:
+        """The operation's id."""
+        return self.terms.operation
+
+    async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `function` returned; it ran in the operation's pool, since it may block on the store or a machine."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, partial(function, *args, **kwargs))
+
+    def status(self, target: str | None = None) -> OperationStatus:
+        """The fold of the operation's log. Safe to repeat."""
+        return self._saga.status(self.operation, target=target)
+
+    def go_forward(self) -> None:
+        """The operation is running. Safe to repeat. Raises Conflict when it may not go on."""
+        self._saga.set_state(self._fence, OperationState.RUNNING)
+
+    def go_backward(self, reason: str) -> None:
+        """The operation is unwinding. Safe to repeat. Raises Conflict when there is nothing to go back from."""
+        self._saga.set_state(self._fence, OperationState.UNWINDING, {"reason": reason})
+
+    def call_off(self, reason: str) -> None:
+        """An operation that never ran is cancelled. Safe to repeat."""
+        self._saga.set_state(self._fence, OperationState.CANCELLED, {"reason": reason})
+
+    def cancel_requested(self) -> bool:
+        """Somebody asked for the operation to be stopped and undone. Safe to repeat."""
+        return self._saga.cancel_requested(self.operation)
+
+    def steps_of(self, node: str) -> tuple[Step[NodeContext], ...]:
+        """The steps planned for `node`, in order."""
+        plan = self._saga.status(self.operation, target=node).operation.plan
+        return tuple(self._registry.get(p.step) for p in plan if p.target == node)
+
+    def do(self, step: Step[NodeContext], node: str) -> JsonMap:
+        """One attempt at `step`; recorded outputs without acting if it was done before. Raises what the step raises."""
+        return self._saga.run(self._fence, step, self._context(node), target=node)
+
+    def undo(self, step: Step[NodeContext], node: str) -> None:
+        """One attempt at the undo of `step`. Raises UndoFailed."""
+        self._saga.undo(self._fence, step, self._context(node), target=node)
+
+    def unwind_plan(self, node: str) -> tuple[Step[NodeContext], ...]:
+        """What stands on `node`, last begun first."""
+        status = self._saga.status(self.operation)
+        return tuple(self._registry.get(name) for name, _ in self._saga.unwind_plan(status, node))
+
+    @staticmethod
+    def acts_on_undo(step: Step[NodeContext]) -> bool:
+        """The step has an undo function, so that its undo is worth showing as a task of its own."""
+        return not isinstance(step.undo, Undo)
+
+    def hold(self, node: str) -> int:
+        """The operation holds the node. Safe to repeat. Raises Conflict naming the holder."""
+        return self._saga.acquire_lease(self._fence, node).generation
+
+    def release(self, node: str) -> None:
+        """The operation does not hold the node any more and its drivers are closed. Safe to repeat."""
+        self._saga.release_lease(self._fence, node)
+        with self._lock:
+            context = self._contexts.pop(node, None)
+        if context is not None:
+            context.close()
+
+    def settle(self) -> Settlement:
+        """The operation is in the state that its targets add up to. Safe to repeat."""
+        return self._saga.settle(self._fence)
+
+    def settled(self) -> bool:
+        """Nobody works on the operation. Safe to repeat."""
+        return self._saga.status(self.operation, target="").state in SETTLED
+
+    @property
+    def fence(self) -> Fence:
+        """What writes of this worker are conditional on."""
+        return self._fence
+
+    def guard(self) -> None:
+        """This worker is the current one. Raises LeaseLost."""
+        self._saga.check(self._fence)
+
+    def close(self) -> None:
+        """The heart stops and every driver is closed. Safe to repeat."""
+        self._stop.set()
+        with self._lock:
+            contexts, self._contexts = list(self._contexts.values()), {}
+        for context in contexts:
+            context.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _context(self, node: str) -> NodeContext:
+        with self._lock:
+            if node not in self._contexts:
+                grip = _NodeGrip(self, node)
+                self._contexts[node] = NodeContext(self.terms, self.terms.site.node(node), self._services, grip)
+            return self._contexts[node]
+
+    def _beat(self) -> None:
+        """Renews the lease until closed; a fenced-off worker stops renewing, its next guard or event says why."""
+        while not self._stop.wait(RENEW_S):
+            try:
+                self._saga.renew(self._fence)
+            except LeaseLost as error:
+                log.warning("lease lost", operation=self.operation, error=str(error))
+                return
+            except StoreUnavailable as error:
+                log.warning("lease not renewed", operation=self.operation, error=str(error))
+
+
+class _NodeGrip:
+    """An OperationRun, as far as one node is concerned."""
+
+    def __init__(self, run: OperationRun, node: str) -> None:
+        self._run = run
+        self._node = node
+
+    @property
+    def fence(self) -> Fence:
+        return self._run.fence
+
+    def guard(self) -> None:
+        self._run.guard()
+
+    def hold(self) -> int:
+        return self._run.hold(self._node)
+
+    def outputs(self, step: str) -> JsonMap:
+        status = self._run.status(self._node)
+        return next((s.outputs or {} for s in status.steps if (s.step, s.target) == (step, self._node)), {})

@@ -1,0 +1,96 @@
+"""Levier's conversation with the Prefect server, over its REST API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from levier.domain.errors import Conflict, InvalidRequest, NotFound, OutcomeUnknown, Unreachable
+
+FLOW_DEPLOYMENTS = {
+    "expand": "expand/expand",
+    "inspect": "inspect/inspect",
+    "rollback": "rollback/rollback",
+    "recover": "recover/recover",
+}
+"""Operation kind → `flow name/deployment name` in Prefect."""
+
+TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRunState:
+    """A flow run as Prefect sees it. `kind` is Prefect's state type in upper case (`RUNNING`, `CRASHED` …)."""
+
+    flow_run_id: str
+    kind: str
+    name: str
+
+    @property
+    def terminal(self) -> bool:
+        """Prefect will do nothing more with this run by itself."""
+        return self.kind in TERMINAL
+
+
+class PrefectGateway:
+    """Starts, inspects, retries and cancels flow runs; raises DriverErrors when the server does not answer."""
+
+    def __init__(self, api_url: str, *, timeout_s: float = 20.0) -> None:
+        self._client = httpx.Client(base_url=api_url, timeout=timeout_s)
+        self.ui_url = api_url.removesuffix("/api")
+
+    def start(self, kind: str, parameters: dict[str, Any], *, idempotency_key: str | None = None) -> str:
+        """A flow run of the deployment for `kind` is scheduled; its id. Safe to repeat with an idempotency key."""
+        deployment = self._deployment_id(FLOW_DEPLOYMENTS[kind])
+        body: dict[str, Any] = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+        if idempotency_key is not None:
+            body["idempotency_key"] = idempotency_key
+        answer = self._call("POST", f"/deployments/{deployment}/create_flow_run", body)
+        return str(answer["id"])
+
+    def state(self, flow_run_id: str) -> FlowRunState:
+        """What Prefect says of the run now. Safe to repeat. Raises NotFound."""
+        run = self._call("GET", f"/flow_runs/{flow_run_id}")
+        state = run.get("state") or {}
+        return FlowRunState(flow_run_id, str(state.get("type", "PENDING")), str(state.get("name", "")))
+
+    def retry(self, flow_run_id: str) -> None:
+        """The run is scheduled again under the same id, as Prefect's Retry button does. Safe to repeat."""
+        body = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
+        self._call("POST", f"/flow_runs/{flow_run_id}/set_state", body)
+
+    def cancel(self, flow_run_id: str) -> None:
+        """The run is asked to stop. Safe to repeat."""
+        body = {"state": {"type": "CANCELLING", "name": "Cancelling"}, "force": False}
+        self._call("POST", f"/flow_runs/{flow_run_id}/set_state", body)
+
+    def _deployment_id(self, name: str) -> str:
+        flow, deployment = name.split("/")
+        answer = self._call("GET", f"/deployments/name/{flow}/{deployment}")
+        return str(answer["id"])
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        try:
+            response = self._client.request(method, path, json=body)
+        except httpx.ConnectError as error:
+            raise Unreachable(
+                f"the Prefect server at {self.ui_url} does not answer: {error}", hint="look at `levier status`"
+            ) from error
+        except httpx.HTTPError as error:
+            raise OutcomeUnknown(f"the Prefect server at {self.ui_url} broke off: {error}") from error
+        return _decoded(response, path)
+
+
+def _decoded(response: httpx.Response, path: str) -> dict[str, Any]:
+    if response.status_code == 404:
+        raise NotFound(
+            f"Prefect knows no {path}", hint="`levier up` registers the deployments; look at `levier status`"
+        )
+    if response.status_code == 409:
+        raise InvalidRequest(f"Prefect refuses the parameters: {response.text[:500]}")
+    if response.is_error:
+        raise Conflict(f"Prefect answered {response.status_code} to {path}: {response.text[:500]}")
+    answer: dict[str, Any] = response.json() if response.content else {}
+    return answer

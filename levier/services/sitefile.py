@@ -1,0 +1,65 @@
+"""Site files: read with every error found at once, each with its line and with what would be right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from levier.domain.errors import InvalidRequest
+from levier.domain.problems import Finding, Problem, render_path, render_problems
+from levier.domain.site import Site
+from levier.domain.site_canonical import canonical, digest
+from levier.domain.site_validation import parse_site
+from levier.services.yaml_source import Source, read_yaml
+
+__all__ = ["SiteDocument", "SiteFileInvalid", "canonical", "digest", "load_site", "render_problems"]
+
+
+@dataclass(frozen=True, slots=True)
+class SiteDocument:
+    """A valid site file."""
+
+    filename: str
+    site: Site
+    canonical: str
+    """The site's one text form (`levier.domain.site_canonical`)."""
+    digest: str
+    """SHA-256 of `canonical`."""
+
+
+class SiteFileInvalid(InvalidRequest):
+    """The file is no valid site; nothing was stored. `problems` are ordered by line and column."""
+
+    def __init__(self, filename: str, problems: tuple[Problem, ...]) -> None:
+        count = f"{len(problems)} error{'s' if len(problems) != 1 else ''}"
+        super().__init__(
+            f"{count} in {filename}, nothing was stored:\n{render_problems(problems, filename)}",
+            hint=f"correct the file, then check it: levier site validate {filename}",
+        )
+        self.filename = filename
+        self.problems = problems
+
+
+def load_site(text: str, filename: str) -> SiteDocument:
+    """The site in the YAML 1.2 `text`; `filename` is used in messages only. Safe to repeat.
+
+    Raises SiteFileInvalid with every error of the file: those of the YAML, of single values, and between entries.
+    """
+    source = read_yaml(text)
+    if source.document is None and source.problems:
+        raise SiteFileInvalid(filename, source.problems)
+    site, findings = parse_site(source.document)
+    problems = {*source.problems, *(_located(each, source) for each in findings)}
+    if site is None or problems:
+        raise SiteFileInvalid(filename, tuple(sorted(problems, key=lambda each: (each.line, each.column, each.path))))
+    return SiteDocument(filename=filename, site=site, canonical=canonical(site), digest=digest(site))
+
+
+def _located(finding: Finding, source: Source) -> Problem:
+    position = source.position(finding.path)
+    line, column = position.key if finding.at_key else position.value
+    related = f" (line {source.position(finding.related).value[0]})" if finding.related is not None else ""
+    expected = finding.expected
+    if finding.wants_text and position.source:
+        expected = f'put it in quotes: "{position.source}"'
+    message = finding.message + related
+    return Problem(line=line, column=column, path=render_path(finding.path), message=message, expected=expected)

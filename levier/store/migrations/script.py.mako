@@ -1,0 +1,26 @@
+"""${message}
+
+Revision ID: ${up_revision}
+Revises: ${down_revision | comma,n}
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+${imports if imports else ""}
+
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """The schema is as this revision wants it."""
+    ${upgrades if upgrades else "pass"}
+
+
+def downgrade() -> None:
+    """The schema is as the revision before wanted it."""
+    ${downgrades if downgrades else "pass"}

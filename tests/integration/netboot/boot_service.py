@@ -1,0 +1,89 @@
+"""The boot service under test: its real application under a real uvicorn, on its own connection to the database."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from levier.api.boot_app import create_boot_app
+from levier.api.boot_server import boot_server
+from levier.domain.netboot import ImageRef
+from levier.services.boot import BootEntries, NoDhcp
+from levier.services.boot_agents import BootAgents, BootServices
+from levier.services.seal import KEY_BYTES, AesGcmSeal
+from levier.store.base import open_engine
+from levier.store.boot import BootStore
+from levier.store.boot_sessions import BootSessionStore
+
+SEAL = AesGcmSeal(bytes(range(KEY_BYTES)))
+
+
+@dataclass(frozen=True)
+class BootFiles:
+    """Files as a boot service has them."""
+
+    kernel: Path
+    ramdisk: Path
+    images: Path
+
+    @classmethod
+    def made_in(cls, directory: Path) -> BootFiles:
+        """A kernel, a ramdisk of random bytes, and an empty image cache."""
+        files = cls(kernel=directory / "vmlinuz", ramdisk=directory / "ramdisk.img", images=directory / "images")
+        files.kernel.write_bytes(os.urandom(3 * 1024 * 1024 + 17))
+        files.ramdisk.write_bytes(os.urandom(1024 * 1024))
+        files.images.mkdir()
+        return files
+
+    def add_image(self, content: bytes) -> ImageRef:
+        """`content` is in the cache, under its digest."""
+        digest = hashlib.sha256(content).hexdigest()
+        (self.images / digest).write_bytes(content)
+        return ImageRef(name="test", sha256=digest, size_bytes=len(content), raw_size_bytes=4 * len(content))
+
+    def image_path(self, sha256: str) -> Path | None:
+        """Where the image lies."""
+        path = self.images / sha256
+        return path if path.is_file() else None
+
+
+def services(database_url: str, files: BootFiles, *, hold_s: float = 20.0) -> BootServices:
+    """What the application needs, with connections of its own."""
+    engine = open_engine(database_url)
+    agents = BootAgents(BootSessionStore(engine), BootStore(engine), seal=SEAL)
+    return BootServices(
+        agents=agents, kernel=files.kernel, ramdisk=files.ramdisk, image_path=files.image_path, hold_s=hold_s
+    )
+
+
+def entries(database_url: str) -> BootEntries:
+    """Boot entries as the runner has them: connections of its own, no word with the boot service but the database."""
+    return BootEntries(BootStore(open_engine(database_url)), seal=SEAL, dhcp=NoDhcp())
+
+
+class BootServer:
+    """uvicorn in a thread, on a free loopback port."""
+
+    def __init__(self, served: BootServices) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        port = self._socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self._server: uvicorn.Server = boot_server(create_boot_app(served), host="127.0.0.1", port=port)
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
+
+    def __enter__(self) -> BootServer:
+        # The socket listens already: a request made before uvicorn is up waits in its backlog.
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(timeout=15)
+        self._socket.close()
+        assert not self._thread.is_alive(), "the boot service did not end"
