@@ -23,7 +23,7 @@ from ipmi_records import fru_storage, full_sensor_record
 from levier.domain.bmc import BmcAddress, Credentials, FruInventory
 from levier.lab.ledger import EventKind, read_events
 
-_AUTH_CAPABILITIES = bytes.fromhex("0600ff07000000000000000000092018c88100388e04b5")
+AUTH_CAPABILITIES = bytes.fromhex("0600ff07000000000000000000092018c88100388e04b5")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def answers(address: BmcAddress) -> bool:
     """Whether something answers Get Channel Authentication Capabilities there."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.settimeout(0.05)
-        probe.sendto(_AUTH_CAPABILITIES, (address.host, address.port))
+        probe.sendto(AUTH_CAPABILITIES, (address.host, address.port))
         try:
             return len(probe.recv(1024)) > 20
         except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -120,6 +121,36 @@ def test_gate_opens_again_after_a_failure() -> None:
     began = time.monotonic()
     with gate.turn(min_interval_s=0):
         assert time.monotonic() - began >= 0.15
+
+
+def _pass_gate(address: BmcAddress) -> None:
+    with gate_of(address).turn(min_interval_s=0):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_gate_held_while_forking_does_not_hang_the_child() -> None:
+    address = BmcAddress("gate.fork")
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with gate_of(address).turn(min_interval_s=0):
+            held.set()
+            release.wait(30)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(hold)
+        assert held.wait(10)
+        child = multiprocessing.get_context("fork").Process(target=_pass_gate, args=(address,))
+        child.start()
+        child.join(10)
+        hung = child.is_alive()
+        if hung:
+            child.kill()
+            child.join()
+        release.set()
+    assert not hung
+    assert child.exitcode == 0
 
 
 def test_bmc_object_touches_nothing_and_shows_no_secret() -> None:
