@@ -137,7 +137,7 @@ def _prefect(settings: UpSettings) -> ProcessSpec:
     listen = ("--host", LOOPBACK, "--port", str(settings.prefect_port))
     return ProcessSpec(
         "prefect",
-        _python("-m", "prefect", "server", "start", *listen),
+        _python("-m", "flows.server", *listen),
         env={**_environment(settings), "PREFECT_SERVER_DATABASE_CONNECTION_URL": url},
         ready=HttpReady(f"{settings.urls['prefect_api']}/ready"),
         stop_timeout_s=15,
