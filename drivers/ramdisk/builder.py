@@ -32,7 +32,7 @@ _TOOL_PACKAGES = {
     "xz": "xz-utils",
     **TOOLS,
 }
-_COMPRESSION_LEVEL = 19
+_COMPRESSION_LEVEL = 15
 
 
 class RamdiskRecord(BaseModel):
@@ -200,5 +200,5 @@ def _pack(root: Path, target: Path) -> None:
         cwd=root,
         timeout_s=300,
     )
-    # The kernel's unpacker wants windows of at most 8 MiB (lib/decompress_unzstd.c), which level 19 keeps to.
+    # The kernel's unpacker wants windows of at most 8 MiB (lib/decompress_unzstd.c), which these levels keep to.
     run_tool(["zstd", "--quiet", "--threads=0", f"-{_COMPRESSION_LEVEL}", "--rm", str(archive), "-o", str(target)], timeout_s=900)

@@ -10,10 +10,10 @@ from pathlib import Path
 from drivers.artifacts.command import run_tool
 
 BUSYBOX = "/bin/busybox"
-TOOLS = {"zstd": "zstd", "blkdiscard": "util-linux"}
-"""Programs beyond busybox, and their packages. busybox's own blkdiscard cannot write zeros, and it has no zstd."""
+TOOLS = {"zstd": "zstd", "blkdiscard": "util-linux", "wc": "coreutils"}
+"""Programs beyond busybox, and their packages. busybox has no zstd, its blkdiscard cannot write zeros, its wc looks at every byte."""
 SCRIPTS = ("agent.sh", "http.sh", "inventory.sh", "lease.sh", "network.sh", "write.sh")
-_DIRECTORIES = ("bin", "dev", "etc", "lib", "levier", "mnt", "proc", "run", "sbin", "sys", "tmp", "usr/bin", "usr/sbin")
+_DIRECTORIES = ("bin", "dev", "etc", "lib", "levier", "mnt", "proc", "run", "sys", "tmp", "usr/bin", "usr/sbin")
 _LIBRARY = re.compile(r"(?:=> )?(/\S+) \(0x[0-9a-f]+\)")
 
 
@@ -26,6 +26,8 @@ def copy_userland(target: Path) -> None:
     """`target` is a root directory with busybox, the tools and their libraries, and the agent as ``/init``."""
     for name in _DIRECTORIES:
         (target / name).mkdir(parents=True, exist_ok=True)
+    # The kernel itself asks for drivers through /sbin/modprobe (crc32c for ext4).
+    (target / "sbin").symlink_to("bin")
     _copy_program(BUSYBOX, target / "bin/busybox")
     for applet in run_tool([BUSYBOX, "--list"], timeout_s=30).split():
         link = target / "bin" / applet

@@ -4,6 +4,9 @@
 
 PROGRESS_S=2
 STALL_S=60
+# By their paths: busybox's shell prefers its own applets, of which one cannot write zeros and the other takes longer than the digest.
+WC=/usr/sbin/wc
+BLKDISCARD=/usr/sbin/blkdiscard
 
 # write_order ANSWER_FILE: carries out one `action=write`
 write_order() {
@@ -37,10 +40,10 @@ clear_disk() {
     dd if=/dev/zero of="$device" bs=1M count=1 conv=notrunc 2>/run/dd.error || return 1
     # The last 2 MiB: also covers the part beyond the last whole MiB, where the backup GPT lies.
     dd if=/dev/zero of="$device" bs=1M seek=$((size_mib - 1)) count=2 conv=notrunc 2>/dev/null
-    blkdiscard -f "$device" 2>/dev/null
+    "$BLKDISCARD" -f "$device" 2>/dev/null
     # Discarded blocks may read as anything. Only the device's own write-zeroes promises zeros, and only where it has it is that cheap.
     if [ "$(first_line "/sys/block/$disk/queue/write_zeroes_max_bytes")" -gt 0 ] &&
-        blkdiscard -f -z -l "$raw_size_bytes" "$device" 2>/dev/null; then
+        "$BLKDISCARD" -f -z -l "$raw_size_bytes" "$device" 2>/dev/null; then
         sparse=1
     fi
     return 0
@@ -57,7 +60,7 @@ write_disk() {
     mkfifo /run/stream.raw /run/stream.digest /run/stream.length /run/stream.unpack
     sha256sum </run/stream.digest >/run/digest &
     digest_pid=$!
-    wc -c </run/stream.length >/run/length &
+    "$WC" -c </run/stream.length >/run/length &
     length_pid=$!
     unpack </run/stream.unpack &
     unpack_pid=$!
