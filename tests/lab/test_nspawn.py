@@ -83,6 +83,7 @@ def test_from_power_off_to_ssh_and_back(bench: Bench, host_image: bytes) -> None
     stages = ["write/started", "write/done", "verify/started", "verify/done", "seed/started", "seed/done"]
     assert bench.service.stages() == [*stages, "reboot/started"]
     assert guest.ssh("cat /proc/1/comm").stdout == "systemd\n"
+    assert int(guest.ssh("df --output=size -k / | tail -1").stdout) > 1_800_000  # grown over the 2 GiB disk
     assert bench.boots(NODE) == [("pxe", "power-on"), ("disk", "guest-reboot")]
     written = bench.rack.events(node=NODE, kind="disk-write")
     assert [e.detail["image"] for e in written] == [True]
