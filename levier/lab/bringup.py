@@ -67,6 +67,7 @@ def _write_files(spec: RackSpec, layout: Layout) -> None:
     layout.spec.write_text(spec.to_json(), encoding="utf-8")
     for node in spec.nodes:
         layout.node(node.name).mkdir(parents=True, exist_ok=True)
+        layout.console(node.name).touch()
         layout.disk(node.name).touch(mode=0o600)
         os.truncate(layout.disk(node.name), spec.disk_gib << 30)
     password = "".join(secrets.choice(_ALPHABET) for _ in range(_PASSWORD_SIZE))

@@ -91,11 +91,14 @@ def events(
     directory: Dir = None,
     as_json: Json = False,
 ) -> None:
-    """Print the ledger: every BMC command, power change, boot and disk write. With --json a list; with --follow, too, one object a line."""
+    """Print the ledger: every BMC command, power change, boot and disk write. With --json a list; with
+    --follow as well, one object a line."""
     with _errors():
         rack = Rack.at(name=name, directory=directory)
         if as_json and not follow:
-            typer.echo(json.dumps([asdict(event) for event in rack.events(node=node, kind=kind, since=since)], indent=1))
+            typer.echo(
+                json.dumps([asdict(event) for event in rack.events(node=node, kind=kind, since=since)], indent=1)
+            )
             return
         found = rack.follow if follow else rack.events
         try:

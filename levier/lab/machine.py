@@ -6,6 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from levier.domain.bmc import BootDevice, BootOverride, Firmware
 from levier.domain.errors import LevierError
@@ -43,7 +44,7 @@ class Machine:
         self._watcher: asyncio.Task[None] | None = None
         self.device = BmcDevice(
             hardware=self,
-            guid=bytes.fromhex(node.guid),
+            guid=UUID(node.guid).bytes_le,
             identity=FruIdentity(
                 manufacturer="Levier",
                 product="Virtual Node",

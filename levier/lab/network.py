@@ -117,13 +117,15 @@ def foreign_pids(namespace: str) -> list[int]:
 
 
 def neighbours(namespace: str) -> dict[str, str]:
-    """Addresses that answered on the bridge lately, by MAC; empty when the namespace is gone."""
+    """The address that answered last from each MAC on the bridge; empty when the namespace is gone."""
     try:
-        raw = run_program(["ip", "-n", namespace, "-4", "-json", "neighbour", "show", "dev", BRIDGE])
+        raw = run_program(["ip", "-n", namespace, "-4", "-json", "-s", "neighbour", "show", "dev", BRIDGE])
     except Rejected:
         return {}
     usable = [entry for entry in json.loads(raw or "[]") if "lladdr" in entry and "FAILED" not in entry["state"]]
-    return {entry["lladdr"]: entry["dst"] for entry in usable}
+    # `confirmed` counts the seconds since the address answered: a machine's earlier ones linger for a while.
+    oldest_first = sorted(usable, key=lambda entry: int(entry.get("confirmed", 0)), reverse=True)
+    return {entry["lladdr"]: entry["dst"] for entry in oldest_first}
 
 
 def _way_out(name: str) -> str:

@@ -44,7 +44,7 @@ class NodeSpec:
     bmc_port: int
     firmware: Firmware
     guid: str
-    """16 bytes in hexadecimal: the BMC's GUID."""
+    """The system's UUID, 32 hexadecimal digits: the BMC and SMBIOS both report it."""
 
 
 @dataclass(frozen=True, slots=True)

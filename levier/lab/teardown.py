@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -9,9 +10,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from levier.domain.errors import Conflict, DriverError
+from levier.domain.errors import Conflict, DriverError, Rejected
 from levier.lab.cgroups import CgroupTree
 from levier.lab.chassis.nspawn import forget_container
+from levier.lab.commands import run_program
 from levier.lab.control import ask
 from levier.lab.layout import Layout
 from levier.lab.network import delete_network, foreign_pids, namespace_exists
@@ -89,6 +91,9 @@ def _release_disks(layout: Layout, *, timeout_s: float = 10.0) -> None:
     """No loop device holds a disk of this lab. The kernel lets go of them shortly after the last mount ended."""
     deadline = time.monotonic() + timeout_s
     while held := list(_loop_devices(layout.nodes)):
+        for device in held:
+            with contextlib.suppress(Rejected):  # in use, or gone meanwhile: the next look tells
+                run_program(["losetup", "--detach", f"/dev/{device}"])
         if time.monotonic() > deadline:
             raise Conflict(
                 f"{', '.join(held)} still hold disks below {layout.nodes}",

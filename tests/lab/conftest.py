@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.lab.host_image import build_image
-from tests.lab.provisioning import BootService, Dnsmasq, wait_until
 
 from levier.lab.rack import Rack
 from levier.lab.spec import RackSpec, plan_rack
+from tests.lab.host_image import build_image
+from tests.lab.provisioning import BootService, Dnsmasq, wait_until
 
 _serial = iter(range(1000))
 
@@ -33,7 +33,18 @@ class Bench:
     service: BootService
 
     def ipmi(self, node: str, *arguments: str) -> str:
-        """What ipmitool says, run inside the lab; the password goes by file, as it should."""
+        """What ipmitool says, run inside the lab."""
+        done = self._ipmitool(node, *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def refused(self, node: str, *arguments: str) -> str:
+        """What ipmitool complains about when the BMC refuses."""
+        done = self._ipmitool(node, *arguments)
+        assert done.returncode != 0, done.stdout
+        return done.stderr
+
+    def _ipmitool(self, node: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         bmc, credentials = self.rack.bmc(node), self.rack.credentials()
         secret = self.rack.directory / "nodes" / node / "password"
         secret.touch(mode=0o600)
@@ -42,12 +53,12 @@ class Bench:
             *("ipmitool", "-I", "lanplus", "-H", bmc.host, "-p", str(bmc.port)),
             *("-U", credentials.username, "-f", str(secret), *arguments),
         )
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
     def show(self) -> None:
         """Prints what helps after a failure."""
+        if not self.rack.layout.spec.exists():
+            return
         for event in self.rack.events():
             if event.kind != "bmc-command":
                 print(event.to_json())

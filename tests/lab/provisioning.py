@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tests.lab.namespaces import listening_socket
-
 from levier.lab.network import namespace_path
 from levier.lab.spec import BRIDGE
+from tests.lab.namespaces import listening_socket
 
 SERVER = "10.77.0.1"
 PORT = 8480
@@ -183,12 +182,12 @@ def _answer(request: BaseHTTPRequestHandler, status: int, body: bytes) -> None:
 
 
 def seed_archive(files: Mapping[str, bytes], links: Mapping[str, str] | None = None) -> bytes:
-    """An uncompressed tar with these files (mode 0600) and symbolic links."""
+    """An uncompressed tar with these files and symbolic links; private keys and login keys have mode 0600."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
-            info.size, info.mode = len(content), 0o600
+            info.size, info.mode = len(content), 0o600 if "key" in name else 0o644
             tar.addfile(info, io.BytesIO(content))
         for name, target in (links or {}).items():
             link = tarfile.TarInfo(name)

@@ -7,12 +7,12 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
-from tests.lab.conftest import Bench
-from tests.lab.host_image import RAW_SIZE
-from tests.lab.provisioning import seed_archive, wait_until
 
 from drivers.ssh import generate_host_key
 from levier.lab.spec import ChassisKind
+from tests.lab.conftest import Bench
+from tests.lab.host_image import RAW_SIZE
+from tests.lab.provisioning import seed_archive, wait_until
 
 pytestmark = pytest.mark.root
 ADDRESS = "10.77.0.11"
@@ -73,7 +73,7 @@ def test_from_power_off_to_ssh_and_back(bench: Bench, host_image: bytes) -> None
     bench.service.order_image(host_image, raw_size_bytes=RAW_SIZE, seed=guest.seed())
     bench.service.orders.append("action=reboot\n")
     _pxe(bench)
-    wait_until(lambda: guest.boot_id(), what="ssh on the host", timeout_s=120)
+    wait_until(guest.boot_id, what="ssh on the host", timeout_s=120)
 
     inventory = dict(line.split("=", 1) for line in bench.service.claims[0].splitlines())
     assert inventory["serial"] == bench.spec.nodes[0].serial
@@ -83,6 +83,7 @@ def test_from_power_off_to_ssh_and_back(bench: Bench, host_image: bytes) -> None
     stages = ["write/started", "write/done", "verify/started", "verify/done", "seed/started", "seed/done"]
     assert bench.service.stages() == [*stages, "reboot/started"]
     assert guest.ssh("cat /proc/1/comm").stdout == "systemd\n"
+    assert int(guest.ssh("df --output=size -k / | tail -1").stdout) > 1_800_000  # grown over the 2 GiB disk
     assert bench.boots(NODE) == [("pxe", "power-on"), ("disk", "guest-reboot")]
     written = bench.rack.events(node=NODE, kind="disk-write")
     assert [e.detail["image"] for e in written] == [True]
@@ -92,12 +93,12 @@ def test_from_power_off_to_ssh_and_back(bench: Bench, host_image: bytes) -> None
 
     guest.ssh("systemctl reboot")
     bench.wait_for_boots(NODE, 3)
-    wait_until(lambda: guest.boot_id(), what="ssh after the guest's reboot")
+    wait_until(guest.boot_id, what="ssh after the guest's reboot")
     assert bench.boots(NODE)[2] == ("disk", "guest-reboot")
 
     bench.ipmi(NODE, "chassis", "power", "reset")
     bench.wait_for_boots(NODE, 4)
-    wait_until(lambda: guest.boot_id(), what="ssh after the BMC's reset")
+    wait_until(guest.boot_id, what="ssh after the BMC's reset")
     assert bench.boots(NODE)[3] == ("disk", "bmc-reset")
 
     bench.ipmi(NODE, "chassis", "power", "soft")
@@ -106,7 +107,7 @@ def test_from_power_off_to_ssh_and_back(bench: Bench, host_image: bytes) -> None
     assert guest.boot_id() == ""
 
     bench.ipmi(NODE, "chassis", "power", "on")
-    wait_until(lambda: guest.boot_id(), what="ssh after power-on")
+    wait_until(guest.boot_id, what="ssh after power-on")
     bench.ipmi(NODE, "chassis", "power", "off")
     bench.wait_for_power(NODE, "off")
     assert bench.powers(NODE)[2:] == [("on", "bmc"), ("off", "bmc")]

@@ -10,9 +10,10 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from levier.domain.bmc import BootDevice, Firmware
-from levier.domain.errors import DriverError, NotFound
+from levier.domain.errors import DriverError, NotFound, OutcomeUnknown, Rejected
 from levier.lab.cgroups import CgroupTree
 from levier.lab.chassis import Boot, BootEnd, EndReason
 from levier.lab.chassis.qmp import Qmp
@@ -61,8 +62,22 @@ class QemuChassis:
             self._process = await asyncio.create_subprocess_exec(
                 *argv, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[theirs.fileno()]
             )
-        self._qmp = await Qmp.connect(ours, _shutdown_listener(shutdown))
-        await self._qmp.execute("cont")
+        try:
+            self._qmp = await Qmp.connect(ours, _shutdown_listener(shutdown))
+            await self._qmp.execute("cont")
+        except OutcomeUnknown as error:
+            raise await self._start_failure(error) from error
+
+    async def _start_failure(self, error: OutcomeUnknown) -> DriverError:
+        """What QEMU itself said, if it ended; `error` if it hangs."""
+        if self._process is None:
+            return error
+        try:
+            status = await asyncio.wait_for(self._process.wait(), _QUIT_S)
+        except TimeoutError:
+            return error
+        said = (self._layout.node(self._node.name) / "qemu.log").read_text(encoding="utf-8", errors="replace")
+        return Rejected(f"QEMU ended with status {status}: {said.strip()[-300:]}")
 
     async def ended(self) -> BootEnd:
         """The guest asked for a reboot or for power-off, or QEMU died."""
@@ -138,9 +153,8 @@ class QemuChassis:
         ]
 
     def _smbios(self) -> str:
-        guid = self._node.guid
-        uuid = "-".join((guid[:8], guid[8:12], guid[12:16], guid[16:20], guid[20:]))
-        return f"type=1,manufacturer=Levier,product=Virtual Node,serial={self._node.serial},uuid={uuid}"
+        identity = f"serial={self._node.serial},uuid={UUID(self._node.guid)}"
+        return f"type=1,manufacturer=Levier,product=Virtual Node,{identity}"
 
     def _firmware_arguments(self) -> list[str]:
         if self._node.firmware is Firmware.BIOS:

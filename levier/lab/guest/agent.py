@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from levier.domain.errors import DriverError, LevierError, Rejected, Unreachable
-from levier.domain.inventory import Inventory
 from levier.lab.guest import disk as disks
 from levier.lab.guest.http import HttpRefused, open_url
 
@@ -28,29 +27,13 @@ def render_pairs(pairs: Mapping[str, object]) -> bytes:
     return "".join(f"{key}={' '.join(str(value).splitlines())}\n" for key, value in pairs.items()).encode()
 
 
-def render_inventory(inventory: Inventory) -> bytes:
-    """The body of a claim."""
-    pairs: dict[str, object] = {
-        name: getattr(inventory, name)
-        for name in ("serial", "vendor", "product", "firmware", "cpu_model", "cpu_count", "memory_mib")
-    }
-    for disk in inventory.disks:
-        for name in ("size_bytes", "model", "serial", "wwn"):
-            pairs[f"disk.{disk.name}.{name}"] = getattr(disk, name)
-        pairs[f"disk.{disk.name}.rotational"] = int(disk.rotational)
-    for nic in inventory.nics:
-        pairs[f"nic.{nic.name}.mac"] = nic.mac
-        pairs[f"nic.{nic.name}.link"] = int(nic.link)
-    return render_pairs({key: value for key, value in pairs.items() if value != ""})
-
-
 @dataclass(slots=True)
 class Agent:
-    """One run of the ramdisk's work. `written` is told how many bytes the disk holds."""
+    """One run of the ramdisk's work. `inventory` is the body of the claim; `written` is told what the disk holds."""
 
     boot_url: str
     token: str
-    inventory: Inventory
+    inventory: Mapping[str, object]
     disk: Path
     mount_point: Path
     say: Callable[[str], None]
@@ -85,7 +68,7 @@ class Agent:
 
     def _claim(self) -> bool:
         try:
-            answer = self._request("claim", render_inventory(self.inventory), bearer=self.token)
+            answer = self._request("claim", render_pairs(self.inventory), bearer=self.token)
         except HttpRefused as error:
             self.say(f"agent: claim refused: {error}")
             return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,10 @@ _CHUNK = 1 << 20
 _SECTOR = 512
 _PROGRESS_S = 1.0
 ROOT_PARTITION = "root"
+_GPT_TAIL = 2 << 20
+"""What may stay free at the end: the spare partition table, and rounding to whole MiB."""
+_START = re.compile(r"start= *(\d+)")
+_SIZE = re.compile(r"size= *\d+, *")
 
 
 class Digesting:
@@ -108,6 +113,51 @@ def mount_root(disk: Path, where: Path) -> None:
     where.mkdir(exist_ok=True)
     options = f"loop,offset={start},sizelimit={size}"
     run_program(["mount", "-t", "ext4", "-o", options, str(disk), str(where)])
+
+
+def grow_root(disk: Path) -> None:
+    """The root partition and its file system reach to the end of the disk, if the partition is the last one.
+
+    On a real disk the operating system does that at its first boot; in a container it sees no disk. Safe to repeat.
+    Raises NotFound and Rejected.
+    """
+    start, size = root_partition(disk)
+    if disk.stat().st_size - start - size <= _GPT_TAIL:
+        return
+    script = _grown_table(run_program(["sfdisk", "--dump", str(disk)]))
+    if script is None:
+        return
+    run_program(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", str(disk)], stdin=script)
+    start, size = root_partition(disk)
+    # Not resize2fs' own ?offset=, which ruins a partition table, nor while mounted, which needs CAP_SYS_RESOURCE.
+    with _loop_device(disk, start=start, size=size) as device:
+        # -f: without a check before, which a file system that was made or unmounted just now does not need.
+        run_program(["resize2fs", "-f", device])
+
+
+@contextmanager
+def _loop_device(disk: Path, *, start: int, size: int) -> Iterator[str]:
+    """A block device over that part of the disk; the kernel detaches it when this process closes it, or dies."""
+    find = ["losetup", "--find", "--show", "--nooverlap", "--offset", str(start), "--sizelimit", str(size), str(disk)]
+    device = run_program(find).strip()
+    held = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # While it is open, detaching only marks it: it goes with the last close.
+        run_program(["losetup", "--detach", device])
+        yield device
+    finally:
+        os.close(held)
+
+
+def _grown_table(dump: str) -> str | None:
+    """The partition table with the root partition as large as can be; None when another one comes after it."""
+    lines = [line for line in dump.splitlines() if not line.startswith("last-lba:")]
+    starts = {number: int(found[1]) for number, line in enumerate(lines) if (found := _START.search(line))}
+    last = max(starts, key=lambda number: starts[number])
+    if f'name="{ROOT_PARTITION}"' not in lines[last]:
+        return None
+    lines[last] = _SIZE.sub("", lines[last])
+    return "\n".join(lines) + "\n"
 
 
 @contextmanager
