@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import threading
 from collections.abc import Sequence
@@ -64,7 +65,7 @@ def execute(
         raise _lost(where, timeout_s, exchange.aborted, str(error) or "end of file") from error
     finally:
         watchdog.cancel()
-        channel.close()
+        _close(channel)
     if exchange.overflowed:
         raise MalformedReply(
             f"{where}: more than {max_output_bytes} bytes of output", hint="Write the output to a file on the host."
@@ -90,6 +91,12 @@ def _lost(where: str, timeout_s: float, aborted: bool, reason: str) -> OutcomeUn
     return OutcomeUnknown(f"{where}: {cause}", hint="Read the state the command was to change before repeating it.")
 
 
+def _close(channel: paramiko.Channel) -> None:
+    """The session is over on our side; that telling the host fails on a lost connection changes nothing."""
+    with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
+        channel.close()
+
+
 @dataclass(slots=True)
 class _Exchange:
     channel: paramiko.Channel
@@ -100,7 +107,7 @@ class _Exchange:
 
     def abort(self) -> None:
         self.aborted = True
-        self.channel.close()
+        _close(self.channel)
 
     def perform(self, line: str, stdin: bytes) -> Finished:
         """All three streams move at the same time: a full window on one must not stop the others."""
@@ -126,7 +133,7 @@ class _Exchange:
     def _take(self, into: bytearray, chunk: bytes) -> None:
         if len(into) + len(chunk) > self.max_output_bytes:
             self.overflowed = True
-            self.channel.close()
+            _close(self.channel)
         else:
             into += chunk
 
