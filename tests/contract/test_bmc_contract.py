@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -263,8 +262,10 @@ def test_sixteen_threads_on_one_bmc_take_turns(peer: BmcPeer) -> None:
         with ThreadPoolExecutor(16) as pool:
             states = list(pool.map(lambda bmc: bmc.power_state(), bmcs))
         turns = [client for client, _ in groupby(datagram.client for datagram in sent(proxy))]
+        logins = proxy.count(Direction.TO_BMC, Kind.RAKP3)
     assert states == [PowerState.OFF] * 16
-    assert len(turns) == len(set(turns)) == 16, "sessions overlapped"
+    assert logins == 16
+    assert len(turns) <= logins, "sessions overlapped"
 
 
 def test_sixteen_threads_switching_on_give_one_command(peer: BmcPeer) -> None:
@@ -312,9 +313,14 @@ def test_every_call_logs_out_and_then_is_silent(peer: BmcPeer) -> None:
         bmc = driver(peer, proxy.address, **PATIENT)
         for _ in range(70):  # no BMC here has more than 64 slots
             bmc.power_state()
-        inside = Counter(d.client for d in sent(proxy) if d.kind is Kind.IPMI)
+        inside: list[int] = []
+        for datagram in sent(proxy):
+            if datagram.kind is Kind.RAKP3:
+                inside.append(0)
+            elif datagram.kind is Kind.IPMI:
+                inside[-1] += 1
         assert len(inside) == 70
-        assert min(inside.values()) == 3, "not: privilege, chassis status, close session"
+        assert min(inside) == 3, "not: privilege, chassis status, close session"
         packets = len(sent(proxy))
         bmc.close()
         bmc.close()
