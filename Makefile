@@ -38,7 +38,7 @@ lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy levier drivers tasks flows
-	PYTHONPATH=. .venv/bin/lint-imports
+	PYTHONPATH=. .venv/bin/lint-imports --no-logo
 
 bench: root setup
 	$(PY) -m pytest tests/bench -s -o python_files='bench_*.py' $(PYTEST_ARGS)

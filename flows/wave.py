@@ -62,7 +62,10 @@ async def forward(run: OperationRun, node: str) -> None:
 async def backward(run: OperationRun, node: str) -> None:
     """Nothing of the operation stands on the node, or what cannot be undone is in the log with both errors."""
     logger = get_run_logger()
-    for step in await run.call(run.unwind_plan, node):
+    plan = await run.call(run.unwind_plan, node)
+    if plan:
+        await run.call(run.hold, node)  # a node that was ready had its lease released
+    for step in plan:
         try:
             if run.acts_on_undo(step):
                 await UNDO[step.name](run, node)

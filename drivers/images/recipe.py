@@ -18,7 +18,7 @@ class KernelFlavour(StrEnum):
     """Drivers of real machines too."""
 
 
-_KERNEL_PACKAGES = {KernelFlavour.CLOUD: "linux-image-cloud-amd64", KernelFlavour.GENERIC: "linux-image-amd64"}
+KERNEL_PACKAGES = {KernelFlavour.CLOUD: "linux-image-cloud-amd64", KernelFlavour.GENERIC: "linux-image-amd64"}
 
 _PACKAGES = (
     "apt",
@@ -62,7 +62,7 @@ class ImageRecipe:
 
     def packages(self) -> tuple[str, ...]:
         """Names of the packages asked for; what they depend on comes along."""
-        return (*_PACKAGES, *_SUITE_PACKAGES.get(self.suite, ()), _KERNEL_PACKAGES[self.kernel])
+        return (*_PACKAGES, *_SUITE_PACKAGES.get(self.suite, ()), KERNEL_PACKAGES[self.kernel])
 
     def inputs(self) -> dict[str, Any]:
         """The recipe in plain types, for the digest of a build's inputs."""

@@ -124,8 +124,10 @@ class DnsmasqServer:
         Raises Rejected with dnsmasq's own words when it gives up (an address in use, no such interface), Conflict when
         this object has started it already, InvalidRequest and Unsupported as write_config does.
         """
-        if self._child is not None and self._child.poll() is None:
-            raise Conflict("dnsmasq was started already", hint="stop it first")
+        if self._child is not None:
+            if self.running:
+                raise Conflict("dnsmasq was started already", hint="stop it first")
+            self._child.wait(timeout=10)  # killed, perhaps this very moment
         prepare(self._config)
         command = command_line(self._config)
         with open(self._config.files.log.with_suffix(".err"), "wb") as errors:

@@ -15,7 +15,7 @@ def main() -> int:
     """The boot service served until it was told to stop; 1 when it could not start, having said why."""
     try:
         services = bootstrap.services()
-        files = boot_services(services.settings, services.boot_agents, lambda line: print(line, flush=True))
+        files = boot_services(services.settings, services.boot_agents)
     except LevierError as error:
         print(f"{error}\n{error.hint}".strip(), file=sys.stderr)
         return 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,8 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-console = Console()
-errors = Console(stderr=True)
+WIDE = 200
+"""Columns where there is no terminal to fit: a file or a pipe is searched for whole names."""
+
+console = Console(width=None if sys.stdout.isatty() else WIDE)
+errors = Console(stderr=True, width=None if sys.stderr.isatty() else WIDE)
 
 COLOURS = {
     "ready": "green",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -90,9 +91,12 @@ def events(
     directory: Dir = None,
     as_json: Json = False,
 ) -> None:
-    """Print the ledger: every BMC command, power change, boot and disk write. With --json one object a line."""
+    """Print the ledger: every BMC command, power change, boot and disk write. With --json a list; with --follow, too, one object a line."""
     with _errors():
         rack = Rack.at(name=name, directory=directory)
+        if as_json and not follow:
+            typer.echo(json.dumps([asdict(event) for event in rack.events(node=node, kind=kind, since=since)], indent=1))
+            return
         found = rack.follow if follow else rack.events
         try:
             for event in found(node=node, kind=kind, since=since):

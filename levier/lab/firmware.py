@@ -156,6 +156,8 @@ class Firmware:
         run_program(["ip", "address", "flush", "dev", dhcp.INTERFACE])
         self._events.tell(EventKind.OS_START)
         os.environ["SYSTEMD_NSPAWN_UNIFIED_HIERARCHY"] = "1"
+        # The host's own network settings are writable for it, as on a real host; the kernel's are not.
+        os.environ["SYSTEMD_NSPAWN_API_VFS_WRITABLE"] = "network"
         argv = self._container(root)
         os.execvp(argv[0], argv)  # noqa: S606 - the machine becomes its operating system, under the same process id
 

@@ -100,7 +100,7 @@ class Machine:
             await self._boot_ended(item)
         elif item is ChassisAction.ON:
             if not self._powered:
-                self._record(EventKind.POWER, state="on", why="bmc")
+                self._record(EventKind.POWER, to="on", why="bmc")
                 await self._boot(why="power-on")
         elif item is ChassisAction.OFF:
             await self._power_off(why="bmc")
@@ -113,7 +113,7 @@ class Machine:
     async def _restart(self, *, cycle: bool) -> None:
         if cycle:
             await self._power_off(why="bmc-cycle")
-            self._record(EventKind.POWER, state="on", why="bmc-cycle")
+            self._record(EventKind.POWER, to="on", why="bmc-cycle")
         else:
             await self._halt()
         await self._boot(why="bmc-cycle" if cycle else "bmc-reset")
@@ -156,7 +156,7 @@ class Machine:
             return
         await self._halt()
         self._powered = False
-        self._record(EventKind.POWER, state="off", why=why)
+        self._record(EventKind.POWER, to="off", why=why)
 
     async def _halt(self) -> None:
         """Nothing runs any more, and what the boot wrote is in the ledger."""
@@ -176,7 +176,7 @@ class Machine:
         except (LevierError, OSError):
             _log.exception("%s: could not be stopped after a failure", self.node.name)
             self._powered = False
-            self._record(EventKind.POWER, state="off", why="crash")
+            self._record(EventKind.POWER, to="off", why="crash")
 
 
 def _boot_source(override: BootOverride, *, firmware: Firmware) -> tuple[BootDevice, str]:

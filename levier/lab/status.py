@@ -91,7 +91,7 @@ def _count(layout: Layout) -> defaultdict[str, _Counts]:
             node.disk_bytes_written += event.detail["bytes"]
             node.image_writes += bool(event.detail["image"])
         elif event.kind == EventKind.POWER:
-            node.last_power = event.detail["state"]
+            node.last_power = event.detail["to"]
     return counts
 
 

@@ -106,16 +106,22 @@ def _environment(settings: UpSettings) -> dict[str, str]:
     return {
         "LEVIER_STATE_DIR": str(settings.state_dir),
         "LEVIER_API_PORT": str(settings.api_port),
-        "LEVIER_API_URL": settings.urls["api"],
+        "LEVIER_API_URL": _url(settings, "LEVIER_API_URL", "api", "api"),
         "LEVIER_BOOT_PORT": str(settings.boot_port),
         "LEVIER_PREFECT_PORT": str(settings.prefect_port),
-        "PREFECT_API_URL": settings.urls["prefect_api"],
+        "PREFECT_API_URL": _url(settings, "PREFECT_API_URL", "prefect", "prefect_api"),
         "PREFECT_HOME": str(home),
         "PYTHONUNBUFFERED": "1",
         "NO_PROXY": direct,
         "no_proxy": direct,
         **{name: value for name, value in PREFECT_SERVER_SETTINGS.items() if name not in os.environ},
     }
+
+
+def _url(settings: UpSettings, variable: str, process: str, name: str) -> str:
+    """This installation's own, unless `process` runs on another machine and `variable` says where."""
+    elsewhere = bool(settings.processes) and process not in settings.processes
+    return os.environ.get(variable, settings.urls[name]) if elsewhere else settings.urls[name]
 
 
 def _python(*arguments: str) -> tuple[str, ...]:
@@ -137,7 +143,7 @@ def _prefect(settings: UpSettings) -> ProcessSpec:
     listen = ("--host", LOOPBACK, "--port", str(settings.prefect_port))
     return ProcessSpec(
         "prefect",
-        _python("-m", "prefect", "server", "start", *listen),
+        _python("-m", "flows.server", *listen),
         env={**_environment(settings), "PREFECT_SERVER_DATABASE_CONNECTION_URL": url},
         ready=HttpReady(f"{settings.urls['prefect_api']}/ready"),
         stop_timeout_s=15,

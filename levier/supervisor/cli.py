@@ -141,10 +141,12 @@ def _show(document: dict[str, Any]) -> None:
     if not document["running"]:
         _console.print(f"No Levier runs in {document['state_dir']}.")
         return
-    table = Table("process", "state", "pid", "restarts", "since", "log")
+    table = Table("process", "state", "pid", "restarts", "since (UTC)", "last end")
     for entry in document["processes"]:
         pid = "" if entry["pid"] is None else str(entry["pid"])
-        table.add_row(entry["name"], entry["state"], pid, str(entry["restarts"]), entry["since"][:19], entry["log"])
+        since = entry["since"][:19].replace("T", " ")
+        table.add_row(entry["name"], entry["state"], pid, str(entry["restarts"]), since, entry["last_exit"])
     _console.print(table)
+    _console.print(f"  {'logs':<12} {document['state_dir']}/log")
     for name, url in document["urls"].items():
         _console.print(f"  {name:<12} {url}")

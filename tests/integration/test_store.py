@@ -79,6 +79,26 @@ def test_no_event_on_a_node_that_another_operation_holds(saga: Saga) -> None:
     assert [len(saga.status(f.operation).stands) for f in (first, second)] == [1, 1]
 
 
+def test_the_log_refuses_what_may_not_follow(saga: Saga) -> None:
+    """Also when two threads of the same worker conclude the same attempt: one of them is told."""
+    fence = begun(saga, "n1")
+    at = saga.status(fence.operation).operation.created
+
+    def append(kind: StepEventKind) -> int:
+        event = saga._log.append(fence, step="a", target="n1", kind=kind, attempt=1, at=at, data={})
+        return event.seq
+
+    for kind in (StepEventKind.SUCCEEDED, StepEventKind.UNKNOWN, StepEventKind.UNDO_STARTED, StepEventKind.UNDONE):
+        with pytest.raises(Conflict, match="cannot follow"):
+            append(kind)
+    append(StepEventKind.STARTED)
+    last = saga.status(fence.operation).last_seq
+    results = at_once([lambda: append(StepEventKind.SUCCEEDED) for _ in range(6)])
+    assert sum(isinstance(r, Conflict) for r in results) == 5
+    assert [r for r in results if isinstance(r, int)] == [last + 1]
+    assert saga.status(fence.operation).last_seq == last + 1
+
+
 def test_renewing_extends_the_life_of_operation_and_leases(saga: Saga) -> None:
     fence = begun(saga, "n1")
     saga.acquire_lease(fence, "n1")

@@ -72,6 +72,17 @@ def test_the_catalogue_is_consistent_and_hides_secrets(
     assert UpSettings.from_json(settings.to_json()) == settings
 
 
+def test_a_runner_alone_talks_to_the_prefect_server_of_another_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://10.0.0.5:4200/api")
+    (runner,) = processes(UpSettings(state_dir=tmp_path, processes=("runner",)))
+    assert runner.env["PREFECT_API_URL"] == "http://10.0.0.5:4200/api"
+    assert {each.env["PREFECT_API_URL"] for each in processes(UpSettings(state_dir=tmp_path))} == {
+        "http://127.0.0.1:4200/api"
+    }
+
+
 def test_relayed_ports_are_wanted_on_both_sides(tmp_path: Path) -> None:
     wanted = wanted_ports(UpSettings(state_dir=tmp_path, namespace="lab"))
     assert {(each.port, each.namespace) for each in wanted} == {

@@ -46,6 +46,26 @@ def test_a_host_with_veth_ports_bridge_and_tunnel() -> None:
     assert facts.nics[1].mac == "b2:6e:4d:a9:17:2e"
 
 
+def test_a_debian_13_guest_of_qemu() -> None:
+    """Recorded in a guest with a virtio disk, an NVMe disk and two virtio ports."""
+    facts = parse_facts(_recorded("qemu-debian-13"))
+    assert (facts.os_version, facts.kernel, facts.memory_mib) == ("13", "6.12.107+deb13-cloud-amd64", 463)
+    assert facts.disks == (
+        Disk(name="vda", size_bytes=2147483648, serial="LV-DISK-1", rotational=True),
+        Disk(
+            name="nvme0n1",
+            size_bytes=1073741824,
+            model="QEMU NVMe Ctrl",
+            serial="LV-NVME-1",
+            wwn="nvme.1b36-4c562d4e564d452d31-51454d55204e564d65204374726c-00000001",
+        ),
+    )
+    assert facts.nics == (
+        Nic(name="enp0s5", mac="52:54:00:12:34:01", link=True),
+        Nic(name="enp0s6", mac="52:54:00:12:34:02", link=True),
+    )
+
+
 def test_the_script_runs_under_a_posix_shell_here() -> None:
     """What dash makes of the script on this machine can be read, whatever this machine is."""
     done = subprocess.run(["dash", "-c", gather_script()], capture_output=True, text=True)
