@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import random
 import shlex
 import socket
 import subprocess
@@ -64,10 +66,24 @@ class BmcPeer(Protocol):
         ...
 
 
+_handed_out: set[int] = set()
+
+
 def free_udp_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody has now, below the range from which the kernel gives ports to clients, never given twice."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        if port in _handed_out:
+            continue
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                continue
+        _handed_out.add(port)
+        return port
 
 
 def wait_until(condition: Callable[[], bool], *, what: str, timeout_s: float = 20.0) -> None:
