@@ -18,7 +18,8 @@ from levier.supervisor.ports import check_free
 from levier.supervisor.statedir import Phase, Record, StateDir, load_record
 
 _ASK_EVERY_S = 0.1
-_LONGEST_START_S = 600.0
+# Each process has a time-out of its own; this one is for a supervisor that hangs.
+_LONGEST_START_S = 1800.0
 
 
 def start(settings: UpSettings, on_change: OnChange) -> Record:
