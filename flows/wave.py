@@ -44,8 +44,8 @@ async def _each(nodes: list[str], parallel: int, work: Callable[[str], Awaitable
 async def forward(run: OperationRun, node: str) -> None:
     """The node is through its steps, or undone because one failed or because the operation was cancelled."""
     logger = get_run_logger()
-    for step in await _call(run, run.steps_of, node):
-        if await _call(run, run.cancel_requested):
+    for step in await run.call(run.steps_of, node):
+        if await run.call(run.cancel_requested):
             logger.warning("%s: cancelled before %s; undoing", node, step.name)
             return await backward(run, node)
         try:
@@ -55,27 +55,25 @@ async def forward(run: OperationRun, node: str) -> None:
         except LevierError as error:
             logger.error("%s: %s failed: %s; undoing this node", node, step.name, error)
             return await backward(run, node)
-    await _call(run, run.release, node)
+    await run.call(run.release, node)
     return None
 
 
 async def backward(run: OperationRun, node: str) -> None:
     """Nothing of the operation stands on the node, or what cannot be undone is in the log with both errors."""
     logger = get_run_logger()
-    for step in await _call(run, run.unwind_plan, node):
+    plan = await run.call(run.unwind_plan, node)
+    if plan:
+        await run.call(run.hold, node)  # a node that was ready had its lease released
+    for step in plan:
         try:
             if run.acts_on_undo(step):
                 await UNDO[step.name](run, node)
             else:
-                await _call(run, run.undo, step, node)
+                await run.call(run.undo, step, node)
         except LeaseLost:
             raise
         except LevierError as error:
             logger.error("%s: %s; the node keeps its lease until an operator decides", node, error)
             return
-    await _call(run, run.release, node)
-
-
-async def _call(run: OperationRun, function: Callable[..., object], *arguments: object):  # type: ignore[no-untyped-def]
-    """`function` ran in the operation's pool: it may block on the store."""
-    return await asyncio.get_running_loop().run_in_executor(run.pool, function, *arguments)
+    await run.call(run.release, node)

@@ -1,1 +1,88 @@
 """The composition root: the only place that wires drivers and store together."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+from levier import __version__
+from levier.saga.engine import Saga
+from levier.saga.step import StepRegistry
+from levier.services.boot import BootEntries
+from levier.services.boot_agents import BootAgents
+from levier.services.images import Images
+from levier.services.inventory_view import InventoryView
+from levier.services.netboot_process import SiteDhcp
+from levier.services.operations import Operations
+from levier.services.prefect_gateway import PrefectGateway
+from levier.services.provisioning import Provisioning
+from levier.services.recovery import Recovery
+from levier.services.registry import Services
+from levier.services.seal import AesGcmSeal, key_in_file
+from levier.services.secrets import SecretStore
+from levier.services.settings import Settings, load_settings
+from levier.services.sites import Sites
+from levier.services.steps.sequences import STEPS
+from levier.store.addresses import AddressStore
+from levier.store.base import open_engine
+from levier.store.boot import BootStore
+from levier.store.boot_sessions import BootSessionStore
+from levier.store.migrate import upgrade
+from levier.store.nodes import NodeStore
+from levier.store.revisions import RevisionStore
+from levier.store.step_log import SqlStepLog
+
+
+def now() -> datetime:
+    """The time, aware and in UTC."""
+    return datetime.now(UTC)
+
+
+@cache
+def services() -> Services:
+    """The services of this installation, wired once per process from its settings; the database schema is current."""
+    return wire(load_settings())
+
+
+def wire(settings: Settings) -> Services:
+    """Services over the places that `settings` names. Raises StoreUnavailable, IncompatibleVersion."""
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
+    engine = open_engine(settings.database_url)
+    upgrade(engine)
+    nodes, addresses = NodeStore(engine), AddressStore(engine)
+    store = SecretStore(settings.secrets_dir)
+    sites = Sites(RevisionStore(engine), nodes)
+    seal = AesGcmSeal(key_in_file(settings.state_dir / "seal.key"))
+    boot_store = BootStore(engine)
+    boot_entries = BootEntries(boot_store, seal=seal, dhcp=SiteDhcp(settings, sites))
+    provisioning = Provisioning(nodes, addresses, boot_entries, store, settings.image_cache)
+    saga = Saga(SqlStepLog(engine), now, __version__)
+    prefect = PrefectGateway(settings.prefect_api_url)
+    registry = StepRegistry()
+    registry.add(*STEPS.values())
+    return Services(
+        settings=settings,
+        sites=sites,
+        inventory=InventoryView(nodes, addresses, boot_entries),
+        operations=Operations(saga=saga, registry=registry, provisioning=provisioning, sites=sites, prefect=prefect),
+        recovery=Recovery(saga, prefect, clock=now, code_version=__version__),
+        images=Images(settings.image_cache),
+        secrets=store,
+        boot_entries=boot_entries,
+        boot_agents=BootAgents(BootSessionStore(engine), boot_store, seal=seal),
+    )
+
+
+def ensure_token(path: Path) -> str:
+    """The API token of this installation, made on first use with mode 0600. Safe to repeat."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    with os.fdopen(descriptor, "w") as file:
+        token = secrets.token_urlsafe(32)
+        file.write(token + "\n")
+    return token

@@ -16,10 +16,9 @@ _running: dict[str, OperationRun] = {}
 
 
 def plan(kind: str, nodes: list[str], options: dict[str, Any]) -> str:
-    """The operation of this flow run is planned; its id. Safe to repeat: a retried flow run finds its operation again."""
+    """The operation of this flow run is planned; its id. Safe to repeat: a retry finds it again."""
     services = bootstrap.services()
     return services.operations.plan(kind, nodes, options, flow_run_id=str(flow_run.id), who="flow run")
-
 
 
 @contextmanager

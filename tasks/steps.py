@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -35,7 +34,9 @@ def _worth_repeating(step: Step[NodeContext]) -> Callable[..., Coroutine[Any, An
     return decide
 
 
-def _do_task(step: Step[NodeContext]) -> StepTask:
+def do_task(step: Step[NodeContext]) -> StepTask:
+    """The Prefect task that does `step` on one node, with the retries that the step asks for."""
+
     # A cached or persisted result would skip a second reboot (field notes on Prefect).
     @task(
         name=step.name,
@@ -49,13 +50,15 @@ def _do_task(step: Step[NodeContext]) -> StepTask:
         persist_result=False,
     )
     async def do(run: OperationRun, node: str) -> None:
-        outputs = await asyncio.get_running_loop().run_in_executor(run.pool, run.do, step, node)
+        outputs = await run.call(run.do, step, node)
         get_run_logger().info("%s: %s", node, ", ".join(f"{k}={v}" for k, v in outputs.items() if _short(v)) or "done")
 
     return do
 
 
-def _undo_task(step: Step[NodeContext]) -> StepTask:
+def undo_task(step: Step[NodeContext]) -> StepTask:
+    """The Prefect task that undoes `step` on one node."""
+
     @task(
         name=f"undo {step.name}",
         description=f"Undo: {step.title}",
@@ -68,7 +71,7 @@ def _undo_task(step: Step[NodeContext]) -> StepTask:
         persist_result=False,
     )
     async def undo(run: OperationRun, node: str) -> None:
-        await asyncio.get_running_loop().run_in_executor(run.pool, run.undo, step, node)
+        await run.call(run.undo, step, node)
 
     return undo
 
@@ -77,8 +80,8 @@ def _short(value: object) -> bool:
     return isinstance(value, str | int | float | bool) and len(str(value)) <= 80
 
 
-DO: dict[str, StepTask] = {name: _do_task(step) for name, step in STEPS.items()}
+DO: dict[str, StepTask] = {name: do_task(step) for name, step in STEPS.items()}
 """The task that does a step, by the step's name."""
 
-UNDO: dict[str, StepTask] = {name: _undo_task(step) for name, step in STEPS.items()}
+UNDO: dict[str, StepTask] = {name: undo_task(step) for name, step in STEPS.items()}
 """The task that undoes a step, by the step's name."""

@@ -37,9 +37,5 @@ def _problem(_request: Request, error: Exception) -> JSONResponse:
         body["hint"] = error.hint
         problems = getattr(error, "problems", None)
         if problems is not None:
-            body["problems"] = [vars(p) if hasattr(p, "__dict__") else _fields(p) for p in problems]
+            body["problems"] = [each.model_dump(mode="json") for each in problems]
     return JSONResponse(body, status_code=treatment_of(error).http_status)
-
-
-def _fields(record: object) -> dict[str, object]:
-    return {name: getattr(record, name) for name in getattr(record, "__slots__", ())}

@@ -9,8 +9,6 @@ from typing import Annotated
 from fastapi import Header, HTTPException
 
 
-
-
 def require_token(expected: str) -> Callable[[str | None], str]:
     """A dependency that lets only calls with this bearer token pass and names the caller; 401 otherwise."""
 

@@ -23,7 +23,7 @@ class ImageBuildRequest(BaseModel):
 @router.get("")
 def images(services: ServicesOf) -> list[dict[str, Any]]:
     """All built images."""
-    return services.images.list()
+    return services.images.all()
 
 
 @router.post("", status_code=202)

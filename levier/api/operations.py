@@ -26,12 +26,12 @@ class OperationRequest(BaseModel):
 @router.get("")
 def operations(services: ServicesOf) -> list[dict[str, Any]]:
     """All operations, oldest first, without their steps."""
-    return services.operations.list()
+    return services.operations.all()
 
 
 @router.post("", status_code=202)
 def start(request: OperationRequest, services: ServicesOf) -> dict[str, Any]:
-    """The operation is planned and its flow run scheduled. 422, 404 or 409 when it cannot be, and nothing is touched."""
+    """The operation is planned and its flow run scheduled. 422, 404 or 409, and nothing touched, when it cannot be."""
     options: dict[str, Any] = {"parallel": request.parallel, "wave_size": request.wave_size}
     if request.kind == "inspect":
         options["in_band"] = request.in_band
@@ -39,9 +39,9 @@ def start(request: OperationRequest, services: ServicesOf) -> dict[str, Any]:
 
 
 @router.get("/{operation}")
-def show(operation: str, services: ServicesOf) -> dict[str, Any]:
-    """The operation with every step."""
-    return services.operations.show(operation)
+def show(operation: str, services: ServicesOf, flow_run: str | None = None) -> dict[str, Any]:
+    """The operation with every step. `pending`: whether `flow_run` still has something to do."""
+    return services.operations.show(operation, flow_run=flow_run)
 
 
 @router.post("/{operation}/cancel", status_code=202)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import typer
 
 from levier import __version__
 from levier.cli import image, node, operation, secret, site
 from levier.cli.output import errors
+from levier.demo.scenario import demo
 from levier.domain.errors import LevierError
 from levier.lab import cli as lab
 from levier.supervisor import cli as supervisor
@@ -26,9 +28,11 @@ app.add_typer(node.addresses, name="address")
 app.add_typer(node.boot_entries, name="boot-entry")
 app.add_typer(operation.app, name="operation")
 app.add_typer(lab.app, name="lab")
-for command in (operation.expand, operation.inspect, operation.rollback, operation.recover):
-    app.command()(command)
-for command in (supervisor.up, supervisor.down, supervisor.status):
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(operation.expand, operation.inspect, operation.rollback, operation.recover),
+    *(supervisor.up, supervisor.down, supervisor.status, demo),
+)
+for command in COMMANDS:
     app.command()(command)
 
 

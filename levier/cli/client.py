@@ -89,4 +89,6 @@ def _token_from(path: Path) -> str:
             f"there is no API token at {path}", hint="start Levier with `levier up`, or set LEVIER_TOKEN"
         ) from None
     except PermissionError:
-        raise ApiError(f"the API token at {path} may not be read", hint="run as its owner, or set LEVIER_TOKEN") from None
+        raise ApiError(
+            f"the API token at {path} may not be read", hint="run as its owner, or set LEVIER_TOKEN"
+        ) from None

@@ -49,4 +49,6 @@ def build(
 @app.command("list")
 def images(as_json: Json = False) -> None:
     """List all built images with size and SHA-256."""
-    show_rows(connect().get("/images"), ("name", "kernel", "size_mib", "raw_size_mib", "built", "sha256"), as_json=as_json)
+    show_rows(
+        connect().get("/images"), ("name", "kernel", "size_mib", "raw_size_mib", "built", "sha256"), as_json=as_json
+    )

@@ -41,9 +41,8 @@ def inspect(
 
 def rollback(operation: str, detach: Detach = False, as_json: Json = False) -> None:
     """Undo an operation: every step of it, in reverse."""
-    api = connect()
-    api.post(f"/operations/{operation}/rollback")
-    _finish(operation, detach, as_json, wanted="rolled-back")
+    answer = connect().post(f"/operations/{operation}/rollback")
+    _finish(answer, detach, as_json, wanted="rolled_back")
 
 
 def recover(as_json: Json = False) -> None:
@@ -59,15 +58,13 @@ def _start(request: dict[str, Any], detach: bool, as_json: bool) -> None:
     answer = connect().post("/operations", request)
     if not as_json:
         console.print(f"Operation [bold]{answer['id']}[/]: {answer['kind']} of {', '.join(answer['targets'])}")
-        console.print(f"Flow run: {answer['ui']}", highlight=False)
-    _finish(answer["id"], detach, as_json, wanted="succeeded")
+        console.print(f"Flow run: {answer['ui']}", highlight=False, soft_wrap=True)
+    _finish(answer, detach, as_json, wanted="succeeded")
 
 
-def _finish(operation: str, detach: bool, as_json: bool, *, wanted: str) -> None:
-    api = connect()
+def _finish(answer: dict[str, Any], detach: bool, as_json: bool, *, wanted: str) -> None:
     if not detach:
-        follow(api, operation, quiet=as_json)
-    answer = api.get(f"/operations/{operation}")
+        answer = follow(connect(), answer["id"], flow_run=answer.get("flow_run"), quiet=as_json)
     if as_json:
         show_json(answer)
     if not detach and answer["state"] != wanted:
@@ -105,12 +102,12 @@ def watch(operation: str) -> None:
 @app.command()
 def cancel(operation: str, as_json: Json = False) -> None:
     """Stop an operation at its next safe point and undo it."""
-    connect().post(f"/operations/{operation}/cancel")
-    _finish(operation, False, as_json, wanted="cancelled")
+    answer = connect().post(f"/operations/{operation}/cancel")
+    _finish(answer, False, as_json, wanted="cancelled")
 
 
 @app.command()
 def resume(operation: str, detach: Detach = False, as_json: Json = False) -> None:
     """Go on with an operation at its open steps."""
-    connect().post(f"/operations/{operation}/resume")
-    _finish(operation, detach, as_json, wanted="succeeded")
+    answer = connect().post(f"/operations/{operation}/resume")
+    _finish(answer, detach, as_json, wanted="succeeded")

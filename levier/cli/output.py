@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-console = Console()
-errors = Console(stderr=True)
+WIDE = 200
+"""Columns where there is no terminal to fit: a file or a pipe is searched for whole names."""
+
+console = Console(width=None if sys.stdout.isatty() else WIDE)
+errors = Console(stderr=True, width=None if sys.stderr.isatty() else WIDE)
 
 COLOURS = {
     "ready": "green",
@@ -21,14 +26,14 @@ COLOURS = {
     "started": "cyan",
     "deploying": "cyan",
     "undone": "yellow",
-    "rolled-back": "yellow",
+    "rolled_back": "yellow",
     "unwinding": "yellow",
     "held": "yellow",
     "cancelled": "yellow",
     "failed": "red",
     "unknown": "red",
     "undo-failed": "red",
-    "needs-operator": "red",
+    "needs_operator": "red",
 }
 
 
@@ -63,5 +68,10 @@ def cell(value: Any) -> Text:
         return Text(f"{value:.1f}")
     if isinstance(value, list | tuple):
         return Text(", ".join(str(v) for v in value))
-    text = str(value)
+    text = _short_time(str(value))
     return Text(text, style=COLOURS.get(text, ""))
+
+
+def _short_time(text: str) -> str:
+    """A timestamp to the second, without the zone: all are UTC; any other text as it is."""
+    return f"{text[:10]} {text[11:19]}" if re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", text) else text

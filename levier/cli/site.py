@@ -11,7 +11,8 @@ import typer
 from levier.cli.client import connect
 from levier.cli.output import console, show_json, show_rows
 from levier.domain.errors import InvalidRequest
-from levier.services.sitefile import SiteFileInvalid, load_site, render_problems
+from levier.domain.problems import render_problems
+from levier.services.sitefile import SiteFileInvalid, load_site
 
 app = typer.Typer(help="Site file and configuration revisions.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -33,7 +34,7 @@ def validate(file: Path, as_json: Json = False) -> None:
         document = load_site(_read(file), str(file))
     except SiteFileInvalid as invalid:
         if as_json:
-            show_json({"valid": False, "problems": [p.as_map() for p in invalid.problems]})
+            show_json({"valid": False, "problems": [p.model_dump(mode="json") for p in invalid.problems]})
         else:
             print(render_problems(invalid.problems, str(file)), file=sys.stderr)
         raise typer.Exit(1) from invalid

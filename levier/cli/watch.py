@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -12,60 +13,74 @@ from levier.cli.client import ApiClient
 from levier.cli.output import cell, console
 from levier.cli.polling import poll
 
-ENDED = frozenset({"succeeded", "rolled-back", "held", "needs-operator", "cancelled"})
+ENDED = frozenset({"succeeded", "rolled_back", "held", "needs_operator", "cancelled"})
 
 
-def follow(api: ApiClient, operation: str, *, quiet: bool = False) -> dict[str, Any]:
-    """The operation ended; its last state. Ctrl-C detaches: the operation goes on, and the ways to act on it are said."""
+def follow(api: ApiClient, operation: str, *, flow_run: str | None = None, quiet: bool = False) -> dict[str, Any]:
+    """The operation ended; its last state. Ctrl-C detaches and says how to act on it."""
     try:
         if quiet:
-            return poll(lambda: _ended(api, operation), interval_s=1.0)
-        return _follow_live(api, operation) if console.is_terminal else _follow_lines(api, operation)
+            return poll(lambda: _ended(_look(api, operation, flow_run)), interval_s=1.0)
+        show = _live if console.is_terminal else _lines
+        answer = show(lambda: _look(api, operation, flow_run))
     except KeyboardInterrupt:
         console.print(f"\nDetached: operation {operation} goes on.")
         console.print(f"  watch   levier operation watch {operation}")
         console.print(f"  cancel  levier operation cancel {operation}   (stops at the next safe point and undoes)")
         console.print(f"  resume  levier operation resume {operation}   (after a failure)")
         raise typer.Exit(130) from None
+    _closing(answer)
+    return answer
 
 
-def _ended(api: ApiClient, operation: str) -> dict[str, Any] | None:
-    answer: dict[str, Any] = api.get(f"/operations/{operation}")
+def _look(api: ApiClient, operation: str, flow_run: str | None) -> dict[str, Any]:
+    query = {} if flow_run is None else {"flow_run": flow_run}
+    answer: dict[str, Any] = api.get(f"/operations/{operation}", **query)
+    return answer
+
+
+def _ended(answer: dict[str, Any]) -> dict[str, Any] | None:
     return answer if answer["state"] in ENDED and not answer["pending"] else None
 
 
-def _follow_live(api: ApiClient, operation: str) -> dict[str, Any]:
+def _live(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """On a terminal: one line a node, redrawn in place."""
     with Live(console=console, refresh_per_second=4) as live:
 
-        def look() -> dict[str, Any] | None:
-            answer: dict[str, Any] = api.get(f"/operations/{operation}")
+        def redraw() -> dict[str, Any] | None:
+            answer = look()
             live.update(_progress_table(answer))
-            return answer if answer["state"] in ENDED and not answer["pending"] else None
+            return _ended(answer)
 
-        answer = poll(look, interval_s=0.5)
-    _closing(answer)
-    return answer
+        return poll(redraw, interval_s=0.5)
 
 
-def _follow_lines(api: ApiClient, operation: str) -> dict[str, Any]:
-    """Without a terminal, each change of a step is a line of its own."""
-    seen: dict[tuple[str, str], str] = {}
+def _lines(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Without a terminal: each change of a step is a line of its own; what was so before is not told."""
+    seen = {(s["target"], s["step"]): _state(s) for s in look()["steps"]}
 
-    def look() -> dict[str, Any] | None:
-        answer: dict[str, Any] = api.get(f"/operations/{operation}")
+    def report() -> dict[str, Any] | None:
+        answer = look()
         for step in answer["steps"]:
-            now = step["undo"] if step["undo"] not in (None, "", "none") else step["state"]
-            key = (step["target"], step["step"])
-            if now not in (None, "", "planned", "pending") and seen.get(key) != now:
+            key, now = (step["target"], step["step"]), _state(step)
+            if seen[key] != now:
                 seen[key] = now
-                took = f" {step['duration_s']:.1f} s" if step["duration_s"] is not None and now == step["state"] else ""
-                error = f": {step['error']}" if step["error"] and now in {"failed", "unknown", "undo-failed"} else ""
-                console.print(f"{step['target']:<10} {step['step']:<26} {now}{took}{error}", highlight=False)
-        return answer if answer["state"] in ENDED and not answer["pending"] else None
+                console.print(_line(step, now), highlight=False, soft_wrap=True)
+        return _ended(answer)
 
-    answer = poll(look, interval_s=0.5)
-    _closing(answer)
-    return answer
+    return poll(report, interval_s=0.5)
+
+
+def _state(step: dict[str, Any]) -> str:
+    """The step's state as one word: that of its undo, once there is one."""
+    undo = str(step["undo"])
+    return str(step["state"]) if undo == "none" else {"running": "undoing", "failed": "undo-failed"}.get(undo, undo)
+
+
+def _line(step: dict[str, Any], now: str) -> str:
+    took = f" {step['duration_s']:.1f} s" if step["duration_s"] is not None and now == step["state"] else ""
+    error = f": {step['error']}" if step["error"] and now in {"failed", "unknown", "undo-failed"} else ""
+    return f"{step['target']:<10} {step['step']:<26} {now}{took}{error}"
 
 
 def _progress_table(answer: dict[str, Any]) -> Table:
@@ -76,12 +91,11 @@ def _progress_table(answer: dict[str, Any]) -> Table:
         steps = [s for s in answer["steps"] if s["target"] == target]
         done = sum(1 for s in steps if s["state"] == "succeeded")
         current = _current(steps)
-        state = current["undo"] if current["undo"] not in (None, "", "none") else current["state"]
         table.add_row(
             target,
             f"{done}/{len(steps)}",
             current["step"],
-            cell(state),
+            cell(_state(current)),
             str(current["attempts"]),
             cell(current["duration_s"]),
         )
@@ -90,7 +104,7 @@ def _progress_table(answer: dict[str, Any]) -> Table:
 
 def _current(steps: list[dict[str, Any]]) -> dict[str, Any]:
     """The step that tells most of the node: the one being undone, else the last one that was begun."""
-    undone = [s for s in steps if s["undo"] not in (None, "", "none")]
+    undone = [s for s in steps if s["undo"] != "none"]
     if undone:
         return undone[0]
     begun = [s for s in steps if s["attempts"]]

@@ -247,8 +247,8 @@ class Settlement:
 def settle(status: OperationStatus) -> Settlement:
     """The state in which an operation ends when nobody works on it any more (docs/decisions/0061).
 
-    `succeeded` only if every target is ready; `rolled-back` (or `cancelled`, when that was asked for) only if nothing
-    stands; `needs-operator` when an undo failed; everything in between is `held`, and the reason counts it out.
+    `succeeded` only if every target is ready; `rolled_back` (or `cancelled`, when that was asked for) only if nothing
+    stands; `needs_operator` when an undo failed; everything in between is `held`, and the reason counts it out.
     """
     outcomes = [t.outcome for t in status.targets.values()]
     if TargetOutcome.NEEDS_OPERATOR in outcomes:

@@ -22,13 +22,13 @@ class OperationState(StrEnum):
     """Where an operation is."""
 
     PLANNED = "planned"
-    AWAITING_APPROVAL = "awaiting-approval"
+    AWAITING_APPROVAL = "awaiting_approval"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     UNWINDING = "unwinding"
-    ROLLED_BACK = "rolled-back"
+    ROLLED_BACK = "rolled_back"
     HELD = "held"
-    NEEDS_OPERATOR = "needs-operator"
+    NEEDS_OPERATOR = "needs_operator"
     CANCELLED = "cancelled"
 
 

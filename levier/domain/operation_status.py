@@ -171,7 +171,7 @@ class StepStatus:
 
 
 class TargetOutcome(StrEnum):
-    """How an operation stands on one target. Once the operation is settled: ready, undone, failed, needs-operator."""
+    """How an operation stands on one target. Once the operation is settled: ready, undone, failed, needs_operator."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -182,7 +182,7 @@ class TargetOutcome(StrEnum):
     UNWINDING = "unwinding"
     UNDONE = "undone"
     """What was done is undone: nothing stands."""
-    NEEDS_OPERATOR = "needs-operator"
+    NEEDS_OPERATOR = "needs_operator"
     """The last attempt to undo a step failed."""
 
 

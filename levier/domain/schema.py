@@ -47,6 +47,11 @@ def known_keys(path: Path) -> tuple[str, ...]:
     return tuple(schema_at(path).get("properties", {}))
 
 
+def item_schema(schema: Schema) -> Schema:
+    """The schema of each entry of the list that `schema` describes, references resolved."""
+    return _resolved(schema.get("items", {}))
+
+
 def walk_keys() -> Iterator[tuple[str, Schema, bool]]:
     """Every key of the file as (path with `[]` for list items, its schema, whether it is required), in file order."""
     yield from _walk("", _resolved(_schema()))
@@ -56,7 +61,7 @@ def _walk(prefix: str, schema: Schema) -> Iterator[tuple[str, Schema, bool]]:
     for key, inner in schema.get("properties", {}).items():
         path, resolved = f"{prefix}{key}", _resolved(inner)
         yield path, resolved, key in schema.get("required", ())
-        items = _resolved(resolved.get("items", {}))
+        items = item_schema(resolved)
         nested, suffix = (items, "[].") if "properties" in items else (resolved, ".")
         yield from _walk(f"{path}{suffix}", nested)
 

@@ -69,6 +69,8 @@ def address_findings(root: Entry) -> Iterator[Finding]:
         yield from _server_side_findings(net)
         yield from _range_findings(net)
     for each in fixed:
+        if each.nic.lacks("network"):
+            yield Finding(each.at.path, "an address without a network", "expected the NIC's network beside it")
         if each.network in by_name:
             yield from _fixed_findings(each, by_name[each.network])
     yield from _used_twice(root, fixed)

@@ -45,8 +45,8 @@ def _identity_findings(root: Entry) -> Iterator[Finding]:
     nodes = list(root.entries("nodes"))
     serials = _values(nodes, "serial", Serial)
     yield from _twice([(node, Located(at.path, at.value.lower())) for node, at in serials], "the serial number")
-    nics = [nic for node in nodes for nic in node.entries("nics")]
-    yield from _twice(_values(nics, "mac", Mac), "the MAC address")
+    macs = [(node, at) for node in nodes for _, at in _values(node.entries("nics"), "mac", Mac)]
+    yield from _twice(macs, "the MAC address")
     yield from _twice(_endpoints(nodes), "the BMC endpoint")
 
 
@@ -70,7 +70,7 @@ def _twice(values: Iterable[tuple[Entry, Located[str]]], what: str) -> Iterator[
     first: dict[str, tuple[Entry, Located[str]]] = {}
     for entry, at in values:
         earlier, where = first.setdefault(at.value, (entry, at))
-        if earlier is not entry:
+        if where is not at:
             message = f"{what} {at.value} is already that of {earlier}"
             yield Finding(at.path, message, "expected each only once", related=where.path)
 

@@ -13,6 +13,8 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, BeforeValidator, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from levier.domain.problems import suggest
+
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 """One label of a host name in lower case (RFC 1123 section 2.1: a leading digit is allowed, 63 characters at most)."""
 
@@ -144,10 +146,10 @@ def _serial(value: str) -> str:
 
 
 def _timezone(value: str) -> str:
-    if value not in available_timezones():
-        raise refuse(
-            f"{value!r} is not a time zone", "expected a name of the IANA database such as Europe/Paris or Etc/UTC"
-        )
+    known = available_timezones()
+    if value not in known:
+        wanted = "expected a name of the IANA database such as Europe/Paris or Etc/UTC"
+        raise refuse(f"{value!r} is not a time zone", suggest(value, known, otherwise=wanted))
     return value
 
 

@@ -52,6 +52,9 @@ def _finding(error: Mapping[str, Any]) -> Finding:
         return _unknown_key(path)
     if kind == "site_value":
         return Finding(path, context["reason"], context["expected"], at_key=at_key)
+    if path[-1:] == ("credential",) and kind != "missing":
+        # Not shown: it may well be the password itself.
+        return Finding(path, "this is not the name of a secret", _described(path))
     message, expected = _wording(kind, context, error, path)
     return Finding(path, message, expected, at_key=at_key, wants_text=kind == "string_type")
 

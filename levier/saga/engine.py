@@ -161,6 +161,10 @@ class Saga:
         """The operation does not hold the node; safe to repeat."""
         self._log.release_lease(fence, node)
 
+    def leases(self) -> tuple[Lease, ...]:
+        """All leases held, by node."""
+        return self._log.leases()
+
     def renew(self, fence: Fence) -> None:
         """This worker counts as alive for another lease period. Raises LeaseLost."""
         now = self._clock()

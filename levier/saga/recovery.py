@@ -37,8 +37,8 @@ class RecoveryVerb(StrEnum):
     """Start, or go on with, its rollback in a flow run of its own; without any step standing it ends at once."""
     REFUSE = "refuse-incompatible"
     """This version may not touch it."""
-    ESCALATE = "needs-operator"
-    """Taken up too often without progress: set it to needs-operator."""
+    ESCALATE = "escalate"
+    """Taken up too often without progress: set it to `needs_operator`."""
     LEAVE = "leave"
 
 

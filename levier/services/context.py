@@ -7,9 +7,10 @@ from threading import RLock
 from typing import Protocol
 
 from levier.domain.bmc import Bmc
-from levier.domain.operation import JsonMap
+from levier.domain.operation import Fence, JsonMap
 from levier.domain.site import Node, Site
 from levier.domain.ssh import RemoteHost, SshTarget
+from levier.saga.step import Step
 from levier.services.provisioning import Provisioning
 
 
@@ -25,6 +26,11 @@ class OperationTerms:
 
 class Grip(Protocol):
     """A worker's hold on its operation, as far as one node is concerned."""
+
+    @property
+    def fence(self) -> Fence:
+        """What store writes of this worker are conditional on."""
+        ...
 
     def guard(self) -> None:
         """This worker still owns the operation. Raises LeaseLost."""
@@ -60,6 +66,16 @@ class NodeContext:
     def operation(self) -> str:
         """The operation's id."""
         return self.terms.operation
+
+    @property
+    def site(self) -> Site:
+        """The site as of the operation's revision."""
+        return self.terms.site
+
+    @property
+    def fence(self) -> Fence:
+        """What store writes of this worker are conditional on."""
+        return self._grip.fence
 
     def outputs(self, step: str) -> JsonMap:
         """What `step` recorded for this node in this operation; empty when it did not succeed. Safe to repeat."""
@@ -98,3 +114,6 @@ class NodeContext:
             if self._host is not None:
                 self._host.close()
             self._bmc = self._host = None
+
+
+NodeStep = Step[NodeContext]

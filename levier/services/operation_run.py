@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 import structlog
 
@@ -23,12 +27,14 @@ from levier.saga.step import Step, StepRegistry, Undo
 from levier.services.context import NodeContext, OperationTerms
 from levier.services.provisioning import Provisioning
 
+P = ParamSpec("P")
+T = TypeVar("T")
 RENEW_S = 5.0
 log = structlog.get_logger()
 
 
 class OperationRun:
-    """The present worker's hold on an operation. Methods block; they are called from `pool`."""
+    """The present worker's hold on an operation. Methods block; `call` runs them in threads of its own."""
 
     def __init__(
         self, saga: Saga, registry: StepRegistry, services: Provisioning, terms: OperationTerms, *, run: str
@@ -41,7 +47,7 @@ class OperationRun:
         self._contexts: dict[str, NodeContext] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self.pool = ThreadPoolExecutor(max_workers=64, thread_name_prefix="step")
+        self._pool = ThreadPoolExecutor(max_workers=64, thread_name_prefix="step")
         self._heart = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._heart.start()
 
@@ -49,6 +55,10 @@ class OperationRun:
     def operation(self) -> str:
         """The operation's id."""
         return self.terms.operation
+
+    async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `function` returned; it ran in the operation's pool, since it may block on the store or a machine."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, partial(function, *args, **kwargs))
 
     def status(self, target: str | None = None) -> OperationStatus:
         """The fold of the operation's log. Safe to repeat."""
@@ -113,6 +123,11 @@ class OperationRun:
         """Nobody works on the operation. Safe to repeat."""
         return self._saga.status(self.operation, target="").state in SETTLED
 
+    @property
+    def fence(self) -> Fence:
+        """What writes of this worker are conditional on."""
+        return self._fence
+
     def guard(self) -> None:
         """This worker is the current one. Raises LeaseLost."""
         self._saga.check(self._fence)
@@ -124,7 +139,7 @@ class OperationRun:
             contexts, self._contexts = list(self._contexts.values()), {}
         for context in contexts:
             context.close()
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _context(self, node: str) -> NodeContext:
         with self._lock:
@@ -151,6 +166,10 @@ class _NodeGrip:
     def __init__(self, run: OperationRun, node: str) -> None:
         self._run = run
         self._node = node
+
+    @property
+    def fence(self) -> Fence:
+        return self._run.fence
 
     def guard(self) -> None:
         self._run.guard()

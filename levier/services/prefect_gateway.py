@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import tenacity
 
-from levier.domain.errors import Conflict, InvalidRequest, NotFound, OutcomeUnknown, Unreachable
+from levier.domain.errors import Busy, Conflict, InvalidRequest, NotFound, OutcomeUnknown, Unreachable
 
 FLOW_DEPLOYMENTS = {
     "expand": "expand/expand",
@@ -71,7 +72,14 @@ class PrefectGateway:
         answer = self._call("GET", f"/deployments/name/{flow}/{deployment}")
         return str(answer["id"])
 
+    @tenacity.retry(
+        retry=tenacity.retry_if_exception_type(Busy),
+        wait=tenacity.wait_random_exponential(0.1, max=2),
+        stop=tenacity.stop_after_delay(20),
+        reraise=True,
+    )
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The decoded answer. Prefect on SQLite answers 503 when two transactions met: nothing was done then."""
         try:
             response = self._client.request(method, path, json=body)
         except httpx.ConnectError as error:
@@ -84,8 +92,12 @@ class PrefectGateway:
 
 
 def _decoded(response: httpx.Response, path: str) -> dict[str, Any]:
+    if response.status_code == 503:
+        raise Busy("the Prefect server is busy")
     if response.status_code == 404:
-        raise NotFound(f"Prefect knows no {path}", hint="`levier up` registers the deployments; look at `levier status`")
+        raise NotFound(
+            f"Prefect knows no {path}", hint="`levier up` registers the deployments; look at `levier status`"
+        )
     if response.status_code == 409:
         raise InvalidRequest(f"Prefect refuses the parameters: {response.text[:500]}")
     if response.is_error:

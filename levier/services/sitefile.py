@@ -11,7 +11,7 @@ from levier.domain.site_canonical import canonical, digest
 from levier.domain.site_validation import parse_site
 from levier.services.yaml_source import Source, read_yaml
 
-__all__ = ["SiteDocument", "SiteFileInvalid", "canonical", "digest", "load_site"]
+__all__ = ["SiteDocument", "SiteFileInvalid", "canonical", "digest", "load_site", "render_problems"]
 
 
 @dataclass(frozen=True, slots=True)

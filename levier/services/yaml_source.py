@@ -31,13 +31,16 @@ _WORDS: dict[str, object] = {
     **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
 }
 MAX_CHARACTERS = 64 * 1024 * 1024
-MAX_VALUES = 5_000_000
+MAX_VALUES = 1_000_000
 """Values after aliases are expanded: ten thousand nodes need some 300,000; what needs more is an alias bomb."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Line and column of a key and of its value, counted from 1, and the value's own text."""
+    """Line and column of a key and of its value, counted from 1, and the value's own text.
+
+    What an alias or a merge brings in stands where it is used; an empty value stands where its key does.
+    """
 
     key: tuple[int, int]
     value: tuple[int, int]
@@ -96,10 +99,16 @@ class _Builder:
     problems: list[Problem] = field(default_factory=list)
     _open: list[int] = field(default_factory=list)
     """Identities of the nodes being built, outermost first: an alias to one of them has no end."""
+    _seen: set[int] = field(default_factory=set)
+    """Identities of the nodes built already: meeting one again, it came by an alias."""
 
-    def build(self, node: Node, path: Path, *, key: tuple[int, int]) -> object:
+    def build(self, node: Node, path: Path, *, key: tuple[int, int], used_at: tuple[int, int] | None = None) -> object:
+        """The node's value. `used_at`: where the alias stands that brought it in, if one did."""
         source = node.value if isinstance(node, ScalarNode) and not node.style else None
-        self.positions[path] = Position(key, _start(node), source)
+        if used_at is None and (id(node) in self._seen or source == ""):
+            used_at = key
+        self._seen.add(id(node))
+        self.positions[path] = Position(used_at or key, used_at or _start(node), source)
         if id(node) in self._open:
             self._problem(key, path, "the alias stands inside of what it refers to", "expected a finite value")
             return None
@@ -109,19 +118,20 @@ class _Builder:
             return None
         self._open.append(id(node))
         try:
-            return self._value(node, path)
+            return self._value(node, path, None if source == "" else used_at)
         finally:
             self._open.pop()
 
-    def _value(self, node: Node, path: Path) -> object:
+    def _value(self, node: Node, path: Path, used_at: tuple[int, int] | None) -> object:
         if isinstance(node, ScalarNode):
             return self._scalar(node, path)
         self._check_tag(node, path, {"map", "seq"})
         if isinstance(node, SequenceNode):
-            return [self.build(item, (*path, i), key=_start(item)) for i, item in enumerate(node.value)]
-        return self._mapping(node, path)
+            items = enumerate(node.value)
+            return [self.build(item, (*path, i), key=_start(item), used_at=used_at) for i, item in items]
+        return self._mapping(node, path, used_at)
 
-    def _mapping(self, node: Node, path: Path) -> dict[str, object]:
+    def _mapping(self, node: Node, path: Path, used_at: tuple[int, int] | None) -> dict[str, object]:
         result: dict[str, object] = {}
         first: dict[str, tuple[int, int]] = {}
         for key_node, value_node in self._own_pairs(node, path):
@@ -131,11 +141,11 @@ class _Builder:
                 self._problem(_start(key_node), (*path, key), message, "expected each key once")
                 continue
             first[key] = _start(key_node)
-            result[key] = self.build(value_node, (*path, key), key=_start(key_node))
-        for key_node, value_node in self._merged_pairs(node, path):
-            key = str(key_node.value)
+            result[key] = self.build(value_node, (*path, key), key=_start(key_node), used_at=used_at)
+        for merge, key_node, value_node in self._merged_pairs(node, path):
+            key, at = str(key_node.value), used_at or _start(merge)
             if key not in result:
-                result[key] = self.build(value_node, (*path, key), key=_start(key_node))
+                result[key] = self.build(value_node, (*path, key), key=at, used_at=at)
         return result
 
     def _own_pairs(self, node: Node, path: Path) -> Iterator[tuple[Node, Node]]:
@@ -145,8 +155,8 @@ class _Builder:
             elif not _is_merge(key_node):
                 yield key_node, value_node
 
-    def _merged_pairs(self, node: Node, path: Path) -> Iterator[tuple[Node, Node]]:
-        """The pairs that `<<: *anchor` adds: not in YAML 1.2 itself, but what anchors are used for."""
+    def _merged_pairs(self, node: Node, path: Path) -> Iterator[tuple[Node, Node, Node]]:
+        """What `<<: *anchor` adds, as (the `<<`, key, value): not in YAML 1.2 itself, but what anchors are used for."""
         for key_node, value_node in node.value:
             if not _is_merge(key_node):
                 continue
@@ -155,8 +165,8 @@ class _Builder:
                 if isinstance(source, MappingNode) and id(source) not in self._open:
                     self._open.append(id(source))
                     try:
-                        yield from self._own_pairs(source, path)
-                        yield from self._merged_pairs(source, path)
+                        yield from ((key_node, key, value) for key, value in self._own_pairs(source, path))
+                        yield from ((key_node, key, value) for _, key, value in self._merged_pairs(source, path))
                     finally:
                         self._open.pop()
                 else:

@@ -10,7 +10,8 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from levier.domain.errors import Conflict, NotFound
-from levier.domain.node import NodeRecord, NodeState, SiteNode, check_node_state
+from levier.domain.node import NodeState, transition
+from levier.domain.node_record import NodeRecord, SiteNode
 from levier.domain.operation import Fence
 from levier.store.base import reading, writing
 from levier.store.fencing import hold, refuse_other_holder
@@ -71,7 +72,7 @@ class NodeStore:
             if old not in allowed:
                 wanted = " or ".join(sorted(allowed))
                 raise Conflict(f"node {name} is {old}, not {wanted}", hint=f"see levier node show {name}")
-            check_node_state(old, state, node=name)
+            transition(old, state, node=name)
             row.state, row.updated = state.value, self._clock()
             return old
 

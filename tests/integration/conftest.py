@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from postgres_server import PostgresServer
 from sqlalchemy import Engine
 
+from levier.saga.engine import Saga
 from levier.store import migrate
 from levier.store.base import open_engine
+from levier.store.step_log import SqlStepLog
+from tests.integration.postgres_server import PostgresServer
+from tests.integration.saga_faults import VERSION, now
 
 
 @pytest.fixture(scope="session")
@@ -73,3 +76,9 @@ def engine(database_url: str) -> Iterator[Engine]:
     engine = open_engine(database_url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def saga(engine: Engine) -> Saga:
+    """A saga on this test's database."""
+    return Saga(SqlStepLog(engine), now, VERSION)

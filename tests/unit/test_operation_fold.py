@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from operation_logs import LogBook
 
 from levier.domain.operation import (
     STEP_TRANSITIONS,
@@ -20,6 +19,7 @@ from levier.domain.operation import (
     fold_step,
     settle,
 )
+from tests.unit.operation_logs import LogBook
 
 K = StepEventKind
 AT = datetime(2026, 1, 1, tzinfo=UTC)

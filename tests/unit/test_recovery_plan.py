@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from operation_logs import START, LogBook
 
 from levier.domain.operation import SETTLED, OperationState, OperationStatus
 from levier.saga.recovery import MAX_TAKEOVERS, RecoveryVerb, RunState, plan_recovery
+from tests.unit.operation_logs import START, LogBook
 
 NOW = START + timedelta(hours=1)
 FRESH, STALE = NOW + timedelta(seconds=30), NOW - timedelta(seconds=1)
@@ -19,13 +19,13 @@ V = RecoveryVerb
 
 PATHS = {
     OperationState.PLANNED: (),
-    OperationState.AWAITING_APPROVAL: ("awaiting-approval",),
+    OperationState.AWAITING_APPROVAL: ("awaiting_approval",),
     OperationState.RUNNING: ("running",),
     OperationState.SUCCEEDED: ("running", "succeeded"),
     OperationState.UNWINDING: ("running", "unwinding"),
-    OperationState.ROLLED_BACK: ("running", "unwinding", "rolled-back"),
+    OperationState.ROLLED_BACK: ("running", "unwinding", "rolled_back"),
     OperationState.HELD: ("running", "held"),
-    OperationState.NEEDS_OPERATOR: ("running", "needs-operator"),
+    OperationState.NEEDS_OPERATOR: ("running", "needs_operator"),
     OperationState.CANCELLED: ("cancelled",),
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from operation_logs import LogBook
 
 from levier.domain.errors import (
     AuthFailed,
@@ -20,6 +19,7 @@ from levier.domain.retry import RetryPolicy, treatment_of
 from levier.saga.engine import compatible
 from levier.saga.step import Checkpoint, Step, StepRegistry, Undo, should_retry, step
 from levier.saga.unwinding import irreversible_steps, unwind_plan
+from tests.unit.operation_logs import LogBook
 
 
 def _back(_ctx: object, _checkpoint: Checkpoint) -> JsonMap:
@@ -120,7 +120,7 @@ def test_what_never_acted_is_not_undone() -> None:
 
 def test_what_an_operator_gave_up_on_is_not_undone_but_stands() -> None:
     log = LogBook().state("running").done("n1", "a", "b").step("b", "n1", "undo-started", "undo-failed")
-    log.state("needs-operator").step("b", "n1", "skipped")
+    log.state("needs_operator").step("b", "n1", "skipped")
     assert unwind_plan(log.fold()) == (("a", "n1"),)
     assert [s.step for s in log.fold().stands] == ["a", "b"]
 

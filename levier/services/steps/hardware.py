@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import structlog
-
-from levier.domain.bmc import BootDevice, BootOverride, Firmware, PowerState
+from levier.domain.bmc import BootDevice, BootOverride, Firmware, FruInventory, PowerState
 from levier.domain.errors import Conflict, OutcomeUnknown, Rejected
-from levier.domain.matching import match_fru
+from levier.domain.matching import describe_mismatches, match_node
 from levier.domain.operation import JsonMap
 from levier.saga.step import Checkpoint, Undo, step
 from levier.services.context import NodeContext
-
-log = structlog.get_logger()
 
 
 def _power_before(ctx: NodeContext) -> JsonMap:
@@ -40,12 +36,12 @@ def inspect_bmc(ctx: NodeContext) -> JsonMap:
 
 @step(name="match-site", title="Compare the machine with the site file", undo=Undo.NO_EFFECT)
 def match_site(ctx: NodeContext) -> JsonMap:
-    """The machine behind the BMC is the one the site file means. Safe to repeat. Raises Rejected with each difference."""
+    """The machine behind the BMC is the one the site file means. Safe to repeat. Raises Rejected."""
     seen = ctx.outputs("inspect-bmc")
-    mismatches = match_fru(ctx.node, str(seen.get("serial", "")))
+    mismatches = match_node(ctx.node, FruInventory(serial=str(seen.get("serial", ""))))
     if mismatches:
         raise Rejected(
-            f"{ctx.name} is not the machine of the site file: " + "; ".join(str(m) for m in mismatches),
+            describe_mismatches(ctx.name, mismatches),
             hint=f"correct nodes[{ctx.name}].serial or nodes[{ctx.name}].bmc in the site file and apply it again",
         )
     return {"serial": seen.get("serial", "")}

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from levier.domain.baseline import BaselineSpec
-from levier.domain.errors import Rejected, Unreachable
+from drivers.baseline import (
+    BaselineSpec,
+    BaselineState,
+    apply_baseline,
+    observe_baseline,
+    render_baseline,
+    restore_baseline,
+    verify_baseline,
+)
+from levier.domain.errors import OutcomeUnknown, Rejected, Unreachable
 from levier.domain.netboot import AgentAction
+from levier.domain.operation import JsonMap
 from levier.domain.retry import NEVER
 from levier.domain.ssh import RemoteHost
-from levier.domain.operation import JsonMap
 from levier.saga.step import Checkpoint, Undo, step
 from levier.services.context import NodeContext
 
@@ -47,32 +55,48 @@ def boot_host(ctx: NodeContext) -> JsonMap:
     }
 
 
+@step(name="render-baseline", title="Render the baseline configuration of this revision", undo=Undo.NO_EFFECT)
+def render(ctx: NodeContext) -> JsonMap:
+    """The host's configuration is fixed for the rest of the operation, whatever its siblings do. Safe to repeat."""
+    spec = ctx.services.baseline_for(ctx.site, ctx.node, revision=ctx.terms.revision)
+    return {"spec": spec.model_dump(mode="json"), "files": [file.path for file in render_baseline(spec)]}
+
+
 def _spec(ctx: NodeContext) -> BaselineSpec:
-    return ctx.services.baseline_for(ctx.terms, ctx.node, str(ctx.outputs("allocate-address")["address"]))
+    return BaselineSpec.model_validate(ctx.outputs("render-baseline")["spec"])
+
+
+def _baseline_before(ctx: NodeContext) -> JsonMap:
+    return {"state": observe_baseline(_host(ctx), _spec(ctx)).model_dump(mode="json")}
 
 
 def _restore_baseline(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     """The host has its earlier configuration; a host that no longer answers keeps none, its disk is abandoned next."""
-    if checkpoint.outputs is None:
-        return {"restored": 0, "note": "what a broken-off apply left is on the disk that write-image's undo abandons"}
+    previous = BaselineState.model_validate(checkpoint.before["state"])
     try:
-        restored = ctx.services.baseline.restore(_host(ctx), checkpoint.outputs)
-    except Unreachable as error:
-        return {"restored": 0, "note": f"not restored, the disk is abandoned: {error}"}
-    return {"restored": restored}
+        return {"restored": list(restore_baseline(_host(ctx), previous))}
+    except (Unreachable, OutcomeUnknown) as error:
+        return {"restored": [], "note": f"the host does not answer, its disk is abandoned: {error}"}
 
 
-@step(name="apply-baseline", title="Apply the baseline configuration", undo=_restore_baseline)
-def apply_baseline(ctx: NodeContext) -> JsonMap:
+@step(
+    name="apply-baseline",
+    title="Apply the baseline configuration",
+    undo=_restore_baseline,
+    before=_baseline_before,
+)
+def apply(ctx: NodeContext) -> JsonMap:
     """The host has the baseline of the operation's revision. Safe to repeat: a second time changes nothing."""
+    spec = _spec(ctx)
     ctx.guard()
-    return ctx.services.baseline.apply(_host(ctx), _spec(ctx))
+    applied = apply_baseline(_host(ctx), spec)
+    return applied.model_dump(mode="json", include={"changed", "effects", "refused"})
 
 
 @step(name="verify-host", title="Read the host's configuration back", undo=Undo.NO_EFFECT)
 def verify_host(ctx: NodeContext) -> JsonMap:
     """The effective configuration is the rendered one. Safe to repeat. Raises Rejected with each deviation."""
-    deviations = ctx.services.baseline.verify(_host(ctx), _spec(ctx))
+    deviations = verify_baseline(_host(ctx), _spec(ctx))
     if deviations:
         raise Rejected(f"{ctx.name} deviates from its revision: " + "; ".join(str(d) for d in deviations))
     return {"verified": True}

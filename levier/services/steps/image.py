@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from levier.domain.errors import OutcomeUnknown, Rejected, Unreachable
-from levier.domain.netboot import AgentReport, AgentStage, ReportState
-from levier.domain.retry import NEVER
+from levier.domain.errors import OutcomeUnknown, Unreachable
 from levier.domain.operation import JsonMap
+from levier.domain.retry import NEVER
 from levier.saga.step import Checkpoint, step
 from levier.services.context import NodeContext
 
 WRITE_TIMEOUT_S = 3600.0
-"""From the instruction to the verified image; silence is noticed much earlier by the boot service."""
+"""From the instruction to the verified image; an agent at work reports every 2 s, so its silence is noticed early."""
 
 
 def _forget_host_key(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
@@ -28,12 +27,12 @@ def create_host_key(ctx: NodeContext) -> JsonMap:
 
 
 def _disk_is_nobodys(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
-    """Nothing is claimed of the disk any more: the node record names no OS, and a host that may sit on it is powered off.
+    """Nothing is claimed of the disk any more: the node record names no OS.
 
     The content from before is not brought back: an enrolled node's disks are disposable by declaration
     (docs/decisions/0100). What stands on the disk is recorded.
     """
-    ctx.services.nodes.update_facts(ctx.name, os=None, kernel=None, revision=None)
+    ctx.services.nodes.update_facts(ctx.name, fence=ctx.fence, os="", kernel="", revision=0)
     stands = f"image {ctx.node.image}" if checkpoint.outputs else f"perhaps part of image {ctx.node.image}"
     return {"disk_content": stands}
 
@@ -50,24 +49,12 @@ def write_image(ctx: NodeContext) -> JsonMap:
     Raises Rejected with the agent's own cause.
     """
     disk = str(ctx.outputs("await-agent")["disk"])
-    image = ctx.services.image_for(ctx.node)
+    image = ctx.services.image_for(ctx.site, ctx.node)
+    address = str(ctx.outputs("allocate-address")["address"])
+    seed = ctx.services.seed_for(ctx.site, ctx.node, address, operation=ctx.operation)
     entries = ctx.services.boot_entries
-    view = entries.get(ctx.name)
-    if view is None:
-        raise Rejected(f"{ctx.name} has no boot entry any more", hint="roll the operation back and start it again")
-    if not any(_finished(r.report) for r in view.reports) and view.instruction == "wait":
-        ctx.guard()
-        seed = ctx.services.seed_for(ctx.terms, ctx.node, str(ctx.outputs("allocate-address")["address"]))
-        entries.instruct_write(node=ctx.name, operation=ctx.operation, disk=disk, image=image, seed=seed)
-    entries.wait_for(
-        ctx.name,
-        ctx.operation,
-        lambda v: any(_finished(r.report) for r in v.reports),
-        timeout_s=WRITE_TIMEOUT_S,
-        check=ctx.guard,
-    )
+    ctx.guard()
+    # Does nothing when this very write was asked for before: see BootEntries.instruct_write.
+    entries.instruct_write(node=ctx.name, operation=ctx.operation, disk=disk, image=image, seed=seed)
+    entries.wait_for(ctx.name, ctx.operation, lambda view: view.is_written, timeout_s=WRITE_TIMEOUT_S, check=ctx.guard)
     return {"image": image.name, "sha256": image.sha256, "disk": disk}
-
-
-def _finished(report: AgentReport) -> bool:
-    return report.stage is AgentStage.SEED and report.state is ReportState.DONE

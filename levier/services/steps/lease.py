@@ -15,7 +15,7 @@ def _release(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     return {"released": "with the operation"}
 
 
-@step(name="acquire-lease", title="Hold the node for this operation", undo=_release)
+@step(name="acquire-lease", title="Hold the node for this operation", undo=_release, needs_lease=False)
 def acquire_lease(ctx: NodeContext) -> JsonMap:
     """This operation holds the node's lease. Safe to repeat. Raises Conflict naming the operation that holds it."""
     return {"generation": ctx.hold()}

@@ -5,38 +5,40 @@ from __future__ import annotations
 from levier.domain.errors import Rejected, Unreachable
 from levier.domain.hints import choose_root_disk
 from levier.domain.inventory import Inventory
-from levier.domain.matching import match_inventory
+from levier.domain.matching import describe_mismatches, match_node
 from levier.domain.netboot import AgentAction, BootPurpose
-from levier.domain.retry import NEVER
 from levier.domain.operation import JsonMap
+from levier.domain.retry import NEVER
 from levier.saga.step import Checkpoint, Undo, step
 from levier.services.context import NodeContext
 
-AGENT_TIMEOUT_S = 600.0
+AGENT_TIMEOUT_S = 1800.0
 """A real server's power-on self test takes minutes before it asks for an address."""
 
 
 def _release_address(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     """The node holds no address that this operation allocated."""
-    return {"released": ctx.services.release_address(ctx.terms.site, ctx.node, operation=ctx.operation)}
+    ctx.services.release_address(ctx.site, ctx.node, operation=ctx.operation, fence=ctx.fence)
+    return {}
 
 
 @step(name="allocate-address", title="Allocate the host's address", undo=_release_address)
 def allocate_address(ctx: NodeContext) -> JsonMap:
     """The node has an address in the provisioning network's host range. Safe to repeat: it keeps the one it has."""
-    return {"address": ctx.services.allocate_address(ctx.terms.site, ctx.node, operation=ctx.operation)}
+    address = ctx.services.allocate_address(ctx.site, ctx.node, operation=ctx.operation, fence=ctx.fence)
+    return {"address": address}
 
 
 def _withdraw(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     """There is no boot entry, token, session or DHCP answer for the node."""
-    return {"withdrawn": ctx.services.withdraw_boot_entry(ctx.name, ctx.operation)}
+    return {"withdrawn": ctx.services.boot_entries.withdraw(node=ctx.name, operation=ctx.operation)}
 
 
 def _publish(ctx: NodeContext, purpose: BootPurpose) -> JsonMap:
     address = str(ctx.outputs("allocate-address")["address"])
     ctx.guard()
-    ctx.services.publish_boot_entry(ctx.node, operation=ctx.operation, purpose=purpose, address=address)
-    return {"mac": ctx.node.boot_nic.mac, "address": address}
+    ctx.services.publish_boot_entry(ctx.site, ctx.node, operation=ctx.operation, purpose=purpose, address=address)
+    return {"mac": ctx.site.boot_nic(ctx.node).mac, "address": address}
 
 
 @step(name="publish-boot-entry", title="Let the node boot from the network", undo=_withdraw)
@@ -63,41 +65,35 @@ def await_agent(ctx: NodeContext) -> JsonMap:
     Raises Unreachable when nothing was heard (naming the last sign of life), Rejected when the machine does not fit;
     the agent is then told to do nothing more.
     """
-    view = ctx.services.boot_entries.wait_for(
-        ctx.name, ctx.operation, lambda v: v.inventory is not None, timeout_s=AGENT_TIMEOUT_S, check=ctx.guard
+    entries = ctx.services.boot_entries
+    view = entries.wait_for(
+        ctx.name, ctx.operation, lambda view: view.is_claimed, timeout_s=AGENT_TIMEOUT_S, check=ctx.guard
     )
-    inventory = view.inventory
-    if inventory is None:  # wait_for returned, so this is a defect of it, not of the node
-        raise Unreachable(f"{ctx.name} claimed its entry without an inventory")
+    inventory = view.inventory or Inventory()
     try:
-        _refuse_mismatch(ctx, inventory)
-        disk = _root_disk(ctx, inventory)
+        disk = _checked_root_disk(ctx, inventory)
     except Rejected as error:
-        ctx.services.boot_entries.instruct(
-            node=ctx.name, operation=ctx.operation, action=AgentAction.REFUSE, reason=error.message
-        )
+        entries.instruct(node=ctx.name, operation=ctx.operation, action=AgentAction.REFUSE, reason=error.message)
         raise
     return {"inventory": inventory.model_dump(mode="json"), "disk": disk}
 
 
-def _refuse_mismatch(ctx: NodeContext, inventory: Inventory) -> None:
-    mismatches = match_inventory(ctx.node, inventory)
+def _checked_root_disk(ctx: NodeContext, inventory: Inventory) -> str:
+    """The kernel's name of the root disk of a machine that fits the site file. Raises Rejected with each difference."""
+    required_bytes = ctx.services.image_for(ctx.site, ctx.node).raw_size_bytes if ctx.terms.kind != "inspect" else 0
+    mismatches = match_node(ctx.node, inventory, required_bytes=required_bytes)
     if mismatches:
         raise Rejected(
-            f"{ctx.name} is not the machine of the site file: " + "; ".join(str(m) for m in mismatches),
+            describe_mismatches(ctx.name, mismatches),
             hint="correct the node in the site file and apply it again, or look at the cabling of its BMC",
         )
-
-
-def _root_disk(ctx: NodeContext, inventory: Inventory) -> str:
-    required_bytes = ctx.services.image_for(ctx.node).raw_size_bytes if ctx.terms.kind != "inspect" else 0
     return choose_root_disk(inventory.disks, ctx.node.root_device, required_bytes).name
 
 
 @step(name="withdraw-boot-entry", title="Take the boot entry away again", undo=Undo.NO_EFFECT)
 def withdraw_boot_entry(ctx: NodeContext) -> JsonMap:
-    """The node can boot from the network no more. Safe to repeat. What it undoes is undone by nobody: it grants nothing."""
-    return {"withdrawn": ctx.services.withdraw_boot_entry(ctx.name, ctx.operation)}
+    """The node can boot from the network no more. Safe to repeat."""
+    return {"withdrawn": ctx.services.boot_entries.withdraw(node=ctx.name, operation=ctx.operation)}
 
 
 @step(name="dismiss-agent", title="Let the ramdisk power the machine off", undo=Undo.NO_EFFECT)
@@ -110,4 +106,5 @@ def dismiss_agent(ctx: NodeContext) -> JsonMap:
 @step(name="release-inspection-address", title="Give the inspection's address back", undo=Undo.NO_EFFECT)
 def release_inspection_address(ctx: NodeContext) -> JsonMap:
     """The node holds no address that this inspection allocated. Safe to repeat."""
-    return {"released": ctx.services.release_address(ctx.terms.site, ctx.node, operation=ctx.operation)}
+    ctx.services.release_address(ctx.site, ctx.node, operation=ctx.operation, fence=ctx.fence)
+    return {}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from levier.domain.node import NodeState
 from levier.domain.operation import JsonMap
 from levier.saga.step import Checkpoint, step
 from levier.services.context import NodeContext
+
+DEPLOYABLE = (NodeState.ENROLLED, NodeState.AVAILABLE)
 
 
 def _state_before(ctx: NodeContext) -> JsonMap:
@@ -13,27 +17,44 @@ def _state_before(ctx: NodeContext) -> JsonMap:
 
 
 def _back_to(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
-    """The node has the state from before the step."""
+    """The node has the state from before the step; an enrolled node comes back by way of `available`."""
     state = NodeState(str(checkpoint.before["state"]))
-    ctx.services.ensure_node_state(ctx.name, state, operation=ctx.operation, undoing=True)
+    if state is NodeState.ENROLLED and ctx.services.nodes.get(ctx.name).state is NodeState.DEPLOYING:
+        ctx.services.nodes.set_state(ctx.name, NodeState.AVAILABLE, expected=[NodeState.DEPLOYING], fence=ctx.fence)
+    ctx.services.nodes.set_state(ctx.name, state, expected=list(NodeState), fence=ctx.fence)
     return {"state": state.value}
 
 
 @step(name="mark-deploying", title="Record that the node is being deployed", undo=_back_to, before=_state_before)
 def mark_deploying(ctx: NodeContext) -> JsonMap:
-    """The node is `deploying`. Safe to repeat. Raises Conflict when its state does not allow that."""
-    ctx.services.ensure_node_state(ctx.name, NodeState.DEPLOYING, operation=ctx.operation)
+    """The node is `deploying`; one that was enrolled has just been matched, and is `available` in between.
+
+    Safe to repeat. Raises Conflict when its state does not allow that.
+    """
+    if ctx.services.nodes.get(ctx.name).state is NodeState.ENROLLED:
+        ctx.services.nodes.set_state(ctx.name, NodeState.AVAILABLE, expected=[NodeState.ENROLLED], fence=ctx.fence)
+    ctx.services.nodes.set_state(ctx.name, NodeState.DEPLOYING, expected=DEPLOYABLE, fence=ctx.fence)
     return {"state": NodeState.DEPLOYING.value}
 
 
 def _facts_before(ctx: NodeContext) -> JsonMap:
-    return ctx.services.nodes.get(ctx.name).facts_map() | _state_before(ctx)
+    record = ctx.services.nodes.get(ctx.name)
+    return {
+        "state": record.state.value,
+        "address": record.address,
+        "os": record.os,
+        "kernel": record.kernel,
+        "serial": record.serial,
+        "revision": record.revision or 0,
+        "inventory": dict(record.inventory),
+        "facts": dict(record.facts),
+    }
 
 
 def _forget_ready(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     """The node's record says what it said before."""
     before = {k: v for k, v in checkpoint.before.items() if k != "state"}
-    ctx.services.nodes.update_facts(ctx.name, **before)
+    ctx.services.nodes.update_facts(ctx.name, fence=ctx.fence, **before)
     return _back_to(ctx, checkpoint)
 
 
@@ -41,16 +62,17 @@ def _forget_ready(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
 def mark_ready(ctx: NodeContext) -> JsonMap:
     """The node is `ready` and its record says what runs on it. Safe to repeat."""
     seen = ctx.outputs("boot-host")
-    facts: JsonMap = {
+    record: dict[str, Any] = {
         "address": ctx.outputs("allocate-address")["address"],
         "os": seen["os"],
         "kernel": seen["kernel"],
         "serial": _serial(ctx),
         "revision": ctx.terms.revision,
         "inventory": ctx.outputs("await-agent")["inventory"],
+        "facts": seen["facts"],
     }
-    ctx.services.nodes.update_facts(ctx.name, **facts)
-    ctx.services.ensure_node_state(ctx.name, NodeState.READY, operation=ctx.operation)
+    ctx.services.nodes.update_facts(ctx.name, fence=ctx.fence, **record)
+    ctx.services.nodes.set_state(ctx.name, NodeState.READY, expected=[NodeState.DEPLOYING], fence=ctx.fence)
     return {"state": NodeState.READY.value}
 
 
@@ -64,7 +86,7 @@ def _serial(ctx: NodeContext) -> str:
 def record_inventory(ctx: NodeContext) -> JsonMap:
     """The node's record holds the inventory and serial number just seen. Safe to repeat."""
     inventory = ctx.outputs("await-agent").get("inventory")
-    ctx.services.nodes.update_facts(ctx.name, serial=_serial(ctx), inventory=inventory)
+    ctx.services.nodes.update_facts(ctx.name, fence=ctx.fence, serial=_serial(ctx), inventory=inventory)
     return {"serial": _serial(ctx)}
 
 
@@ -72,7 +94,5 @@ def record_inventory(ctx: NodeContext) -> JsonMap:
 def mark_available(ctx: NodeContext) -> JsonMap:
     """An enrolled node that passed inspection is `available`; any other state stays. Safe to repeat."""
     if ctx.services.nodes.get(ctx.name).state is NodeState.ENROLLED:
-        ctx.services.ensure_node_state(ctx.name, NodeState.AVAILABLE, operation=ctx.operation)
+        ctx.services.nodes.set_state(ctx.name, NodeState.AVAILABLE, expected=[NodeState.ENROLLED], fence=ctx.fence)
     return _state_before(ctx)
-
-

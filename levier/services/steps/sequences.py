@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from levier.saga.step import Step
-from levier.services.context import NodeContext
+from levier.services.context import NodeStep
 from levier.services.steps import hardware, host, image, lease, netboot, record
-
-NodeStep = Step[NodeContext]
 
 EXPAND: tuple[NodeStep, ...] = (
     lease.acquire_lease,
@@ -24,7 +21,8 @@ EXPAND: tuple[NodeStep, ...] = (
     image.write_image,
     host.boot_host,
     netboot.withdraw_boot_entry,
-    host.apply_baseline,
+    host.render,
+    host.apply,
     host.verify_host,
     record.mark_ready,
 )

@@ -1,0 +1,51 @@
+# Everything a person or CI does with a checkout. `make setup` is run by the others when it is needed.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PY := .venv/bin/python
+CHASSIS ?= qemu
+UEFI ?=
+KEEP ?=
+TESTS ?= tests
+PYTEST_ARGS ?=
+# Built images and downloaded packages of the tests; safe to delete.
+export LEVIER_TEST_CACHE ?= $(HOME)/.cache/levier
+
+.PHONY: help setup demo test lint bench lock clean root
+
+help:
+	@echo "make demo [CHASSIS=qemu|nspawn] [UEFI=1] [KEEP=1]   a virtual rack from power-off to SSH, and back"
+	@echo "make test [TESTS=tests/unit]                        all tests, those that need root included"
+	@echo "make lint                                           ruff, mypy --strict, layering"
+	@echo "make bench                                          measurements, printed as ratios"
+	@echo "make setup                                          Debian packages and .venv, what is missing of them"
+	@echo "make lock                                           requirements/lock.txt anew (needs uv)"
+
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "this needs root (network namespaces, QEMU, nspawn): run it as root or with sudo" >&2; exit 2; }
+
+setup:
+	@deployments/setup.sh all
+
+demo: root setup
+	$(PY) -m levier demo --chassis $(CHASSIS) $(if $(UEFI),--uefi) $(if $(KEEP),--keep)
+
+test: root setup
+	$(PY) -m pytest $(TESTS) --durations=15 --durations-min=1 $(PYTEST_ARGS)
+
+lint: setup
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy levier drivers tasks flows
+	PYTHONPATH=. .venv/bin/lint-imports --no-logo
+
+bench: root setup
+	$(PY) -m pytest tests/bench -s -o python_files='bench_*.py' $(PYTEST_ARGS)
+
+lock:
+	uv pip compile pyproject.toml --extra dev --python-version 3.11 --override requirements/overrides.txt \
+	    --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements/lock.txt
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,6 @@
+"""`python -m levier`."""
+
+from levier.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Running `levier` commands as an operator would, with the command shown before its output."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from levier.cli.output import console
+from levier.domain.errors import LevierError
+
+
+class CommandFailed(LevierError):
+    """A command of the demonstration ended with another status than 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """An operator's shell: the environment that all commands share."""
+
+    environment: Mapping[str, str]
+
+    def run(self, *arguments: str, stdin: str | None = None, check: bool = True) -> int:
+        """The command was shown, run, and its output passed on; its exit status. Raises CommandFailed if `check`."""
+        console.rule(f"[bold]$ levier {' '.join(arguments)}", align="left", style="dim")
+        sys.stdout.flush()
+        done = subprocess.run(
+            _argv(arguments), env=self._environment(), input=stdin, text=True, check=False, start_new_session=False
+        )
+        if check and done.returncode != 0:
+            raise CommandFailed(f"`levier {' '.join(arguments)}` ended with status {done.returncode}")
+        return done.returncode
+
+    def query(self, *arguments: str) -> Any:
+        """What the command says with `--json`. Raises CommandFailed."""
+        argv = [*_argv(arguments), "--json"]
+        done = subprocess.run(argv, env=self._environment(), capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise CommandFailed(f"`levier {' '.join(arguments)} --json` failed: {done.stderr.strip()[-500:]}")
+        return json.loads(done.stdout)
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, **self.environment}
+
+
+def _argv(arguments: tuple[str, ...]) -> list[str]:
+    return [sys.executable, "-m", "levier", *arguments]

@@ -1,0 +1,5 @@
+"""`python -m levier.lab`."""
+
+from levier.lab.cli import app
+
+app()

@@ -1,0 +1,107 @@
+"""Brings a lab up: files, limits, network, daemon; and takes back what it did when it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+
+from levier.domain.errors import Conflict, DriverError, LevierError, Rejected, Unreachable
+from levier.lab.cgroups import CgroupTree
+from levier.lab.chassis.nspawn import require_nspawn
+from levier.lab.chassis.qemu import require_qemu
+from levier.lab.control import ask
+from levier.lab.layout import Layout
+from levier.lab.network import create_network, namespace_path
+from levier.lab.sitefile import CREDENTIAL, render_site
+from levier.lab.spec import ChassisKind, RackSpec
+from levier.lab.sysctl import raise_inotify_limit
+from levier.lab.teardown import leftovers, take_down
+
+_USER = "admin"
+_READY_S = 30.0
+_POLL_S = 0.05
+# IPMI 2.0 passwords are at most 20 bytes long; 16 are valid for IPMI 1.5, too (section 22.30).
+_PASSWORD_SIZE = 16
+_ALPHABET = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+
+
+def bring_up(spec: RackSpec, layout: Layout) -> None:
+    """The lab is up: BMCs answer, the site file and the credentials are written, all machines are off.
+
+    Raises Conflict when something of a lab of that name is there; nothing was changed then. Raises NotFound when a
+    program is missing. Any other failure leaves nothing behind.
+    """
+    _require_root()
+    if spec.chassis is ChassisKind.QEMU:
+        require_qemu(spec.firmware)
+    else:
+        require_nspawn()
+    if found := leftovers(spec.name, layout):
+        raise Conflict(
+            f"the lab {spec.name} is up or was not taken down: {'; '.join(found)}",
+            hint=f"run `levier lab down --name {spec.name}` first, or `levier lab up --replace`",
+        )
+    try:
+        _write_files(spec, layout)
+        if spec.chassis is ChassisKind.NSPAWN:
+            raise_inotify_limit(spec.name, nodes=len(spec.nodes))
+        create_network(spec)
+        _start_daemon(spec, layout)
+    except (LevierError, OSError):
+        take_down(spec.name, layout)
+        raise
+
+
+def _require_root() -> None:
+    if os.geteuid() != 0:
+        raise Rejected("a lab needs root: it makes namespaces, tap devices and mounts", hint="run it with sudo")
+
+
+def _write_files(spec: RackSpec, layout: Layout) -> None:
+    layout.root.mkdir(parents=True, exist_ok=True)
+    # First of all: from now on `lab down` knows what there is to take down.
+    layout.spec.write_text(spec.to_json(), encoding="utf-8")
+    for node in spec.nodes:
+        layout.node(node.name).mkdir(parents=True, exist_ok=True)
+        layout.disk(node.name).touch(mode=0o600)
+        os.truncate(layout.disk(node.name), spec.disk_gib << 30)
+    password = "".join(secrets.choice(_ALPHABET) for _ in range(_PASSWORD_SIZE))
+    layout.credentials.touch(mode=0o600)
+    layout.credentials.write_text(json.dumps({CREDENTIAL: {"username": _USER, "password": password}}), encoding="utf-8")
+    layout.site.write_text(render_site(spec), encoding="utf-8")
+
+
+def _start_daemon(spec: RackSpec, layout: Layout) -> None:
+    """The daemon answers on the control socket."""
+    cgroups = CgroupTree(spec.name)
+    cgroups.create("daemon")
+    # nsenter and not `ip netns exec`, which would hide the cgroup file systems.
+    command = ["nsenter", f"--net={namespace_path(spec.namespace)}", sys.executable, "-m", "levier.lab.daemon"]
+    with layout.daemon_log.open("ab") as log:
+        daemon = subprocess.Popen(
+            cgroups.inside("daemon", [*command, "--dir", str(layout.root)]),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
+        )
+    deadline = time.monotonic() + _READY_S
+    while not _answers(layout):
+        if daemon.poll() is not None or time.monotonic() > deadline:
+            tail = layout.daemon_log.read_text(encoding="utf-8", errors="replace")[-800:]
+            raise Unreachable(f"the lab's daemon did not come up: {tail}")
+        time.sleep(_POLL_S)
+
+
+def _answers(layout: Layout) -> bool:
+    try:
+        ask(layout.control, {"op": "status"}, timeout_s=5)
+    except DriverError:
+        return False
+    return True

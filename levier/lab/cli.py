@@ -1,0 +1,155 @@
+"""`levier lab`: the virtual rack on the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from levier.domain.bmc import Firmware
+from levier.domain.errors import LevierError
+from levier.lab.ledger import Event
+from levier.lab.rack import Rack
+from levier.lab.spec import ChassisKind, plan_rack
+
+app = typer.Typer(name="lab", help="The virtual rack: machines with real BMCs on this computer.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Option("--name", help="The lab's name.")]
+Dir = Annotated[
+    Path | None,
+    typer.Option("--dir", help="State directory [default: $LEVIER_LAB_DIR or /var/lib/levier/lab/NAME]."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Errors end the command with status 1 and say the cause and the way out."""
+    try:
+        yield
+    except LevierError as error:
+        typer.echo(f"error: {error}", err=True)
+        if error.hint:
+            typer.echo(f"  {error.hint}", err=True)
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def up(
+    chassis: Annotated[ChassisKind, typer.Option(help="What stands behind the BMCs.")] = ChassisKind.QEMU,
+    nodes: Annotated[int, typer.Option(help="How many machines.")] = 3,
+    firmware: Annotated[Firmware, typer.Option(help="The machines' firmware.")] = Firmware.BIOS,
+    memory_mib: Annotated[int | None, typer.Option(help="Memory of a machine [default: 512, UEFI 768].")] = None,
+    disk_gib: Annotated[int, typer.Option(help="Size of a machine's (sparse) disk.")] = 8,
+    image: Annotated[str, typer.Option(help="Image that the site file asks for.")] = "debian-12",
+    replace: Annotated[bool, typer.Option("--replace", help="Take an earlier lab of this name down first.")] = False,
+    name: Name = "demo",
+    directory: Dir = None,
+) -> None:
+    """Bring a rack of powered-off machines up."""
+    with _errors():
+        spec = plan_rack(
+            name=name,
+            chassis=chassis,
+            nodes=nodes,
+            firmware=firmware,
+            memory_mib=memory_mib,
+            disk_gib=disk_gib,
+            image=image,
+        )
+        rack = Rack.at(name=name, directory=directory)
+        rack.up(spec, replace=replace)
+        _print_status(rack.status())
+        typer.echo(f"\nrun a command beside the rack:  ip netns exec {spec.namespace} COMMAND")
+
+
+@app.command()
+def status(name: Name = "demo", directory: Dir = None, as_json: Json = False) -> None:
+    """Tell what every machine really does, whatever an orchestrator believes."""
+    with _errors():
+        found = Rack.at(name=name, directory=directory).status()
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        _print_status(found)
+
+
+@app.command()
+def events(
+    node: Annotated[str | None, typer.Option(help="Only this node's.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only this kind, for instance `boot` or `bmc-command`.")] = None,
+    since: Annotated[int, typer.Option(help="Only after this sequence number.")] = 0,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what happens, until Ctrl-C.")] = False,
+    name: Name = "demo",
+    directory: Dir = None,
+    as_json: Json = False,
+) -> None:
+    """Print the ledger: every BMC command, power change, boot and disk write. With --json a list; with --follow, too, one object a line."""
+    with _errors():
+        rack = Rack.at(name=name, directory=directory)
+        if as_json and not follow:
+            typer.echo(json.dumps([asdict(event) for event in rack.events(node=node, kind=kind, since=since)], indent=1))
+            return
+        found = rack.follow if follow else rack.events
+        try:
+            for event in found(node=node, kind=kind, since=since):
+                typer.echo(event.to_json() if as_json else _event_line(event))
+        except KeyboardInterrupt:
+            return
+
+
+@app.command()
+def down(
+    name: Name = "demo",
+    directory: Dir = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the ledger and the logs.")] = False,
+) -> None:
+    """Take the lab down and leave nothing behind, also after its daemon was killed."""
+    with _errors():
+        rack = Rack.at(name=name, directory=directory)
+        there = rack.down(keep=keep)
+    typer.echo(f"lab {rack.name}: down" if there else f"lab {rack.name}: was not up")
+
+
+def _event_line(event: Event) -> str:
+    detail = " ".join(f"{key}={value}" for key, value in event.detail.items())
+    return f"{event.seq:6} {event.time} {event.node or '-':8} {event.kind:18} {detail}"
+
+
+def _print_status(found: dict[str, Any]) -> None:
+    for label, key in (
+        ("lab", "name"),
+        ("daemon", "daemon"),
+        ("chassis", "chassis"),
+        ("namespace", "netns"),
+        ("bridge", "bridge"),
+        ("server address", "server_address"),
+        ("directory", "dir"),
+        ("site file", "site_file"),
+        ("credentials", "credentials_file"),
+    ):
+        typer.echo(f"{label:15} {found[key]}")
+    table = Table(box=None, pad_edge=False)
+    columns = (
+        "name",
+        "power",
+        "booted_from",
+        "boot_device",
+        "boots",
+        "image_writes",
+        "address",
+        "serial",
+        "bmc_address",
+    )
+    for column in columns:
+        table.add_column(column.replace("_", " "))
+    for node in found["nodes"]:
+        table.add_row(*("-" if node[column] is None else str(node[column]) for column in columns))
+    Console(width=120).print(table)

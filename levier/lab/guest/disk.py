@@ -1,0 +1,132 @@
+"""The disk of an `nspawn` machine: writing an image onto it and finding the root file system on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from levier.domain.errors import NotFound, Rejected
+from levier.lab.commands import run_program
+
+_CHUNK = 1 << 20
+_SECTOR = 512
+_PROGRESS_S = 1.0
+ROOT_PARTITION = "root"
+
+
+class Digesting:
+    """Passes a stream on while counting and digesting it."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source = source
+        self._digest = hashlib.sha256()
+        self.size_bytes = 0
+
+    def read(self) -> bytes:
+        """The next piece; empty at the end."""
+        piece = self._source.read(_CHUNK)
+        self._digest.update(piece)
+        self.size_bytes += len(piece)
+        return piece
+
+    @property
+    def sha256(self) -> str:
+        """The digest of what was read so far."""
+        return self._digest.hexdigest()
+
+
+def write_image(disk: Path, source: Digesting, *, progress: Callable[[int], None]) -> None:
+    """The disk holds the image that `source` streams as zstd, and zeros elsewhere.
+
+    `progress` is told the compressed bytes taken in, about every second. Raises Rejected when the stream is broken or
+    does not fit.
+    """
+    size_bytes = disk.stat().st_size
+    # Like a discard of the whole disk: writing sparsely over old content would leave stale bytes.
+    os.truncate(disk, 0)
+    os.truncate(disk, size_bytes)
+    zstd = subprocess.Popen(["zstd", "-dcq"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    dd = subprocess.Popen(
+        ["dd", f"of={disk}", "bs=1M", "iflag=fullblock", "conv=sparse,notrunc", "status=none"],
+        stdin=zstd.stdout,
+        stderr=subprocess.PIPE,
+    )
+    if zstd.stdout:
+        zstd.stdout.close()
+    _feed(zstd, source, progress=progress)
+    complaints = (zstd.stderr.read() if zstd.stderr else b"") + (dd.communicate()[1] or b"")
+    if zstd.wait() or dd.returncode:
+        raise Rejected(f"the image cannot be unpacked: {complaints.decode(errors='replace').strip()[-300:]}")
+    if disk.stat().st_size != size_bytes:
+        os.truncate(disk, size_bytes)
+        raise Rejected(f"the image is larger than the disk ({size_bytes} bytes)")
+
+
+def _feed(zstd: subprocess.Popen[bytes], source: Digesting, *, progress: Callable[[int], None]) -> None:
+    if zstd.stdin is None:
+        raise Rejected("zstd was started without an input")
+    told = time.monotonic()
+    with zstd.stdin as sink:
+        try:
+            while piece := source.read():
+                sink.write(piece)
+                if time.monotonic() - told >= _PROGRESS_S:
+                    told = time.monotonic()
+                    progress(source.size_bytes)
+        except BrokenPipeError:
+            return  # zstd refused the stream: its exit status and message say why
+
+
+def allocated_bytes(disk: Path) -> int:
+    """How much of the sparse disk holds data."""
+    return disk.stat().st_blocks * _SECTOR
+
+
+def root_partition(disk: Path) -> tuple[int, int]:
+    """Start and size in bytes of the GPT partition named `root`. Raises NotFound."""
+    try:
+        table = json.loads(run_program(["sfdisk", "--json", str(disk)]))["partitiontable"]
+    except Rejected as error:
+        raise NotFound(f"no partition table on the disk: {error}") from error
+    sector = int(table.get("sectorsize", _SECTOR))
+    for partition in table.get("partitions", []):
+        if partition.get("name") == ROOT_PARTITION:
+            return int(partition["start"]) * sector, int(partition["size"]) * sector
+    raise NotFound(f"no partition named {ROOT_PARTITION} on the disk")
+
+
+def mount_root(disk: Path, where: Path) -> None:
+    """The root file system is mounted at `where`, in this process's mount namespace. Raises NotFound and Rejected."""
+    start, size = root_partition(disk)
+    where.mkdir(exist_ok=True)
+    options = f"loop,offset={start},sizelimit={size}"
+    run_program(["mount", "-t", "ext4", "-o", options, str(disk), str(where)])
+
+
+@contextmanager
+def mounted_root(disk: Path, where: Path) -> Iterator[Path]:
+    """The root file system at `where`, written back and unmounted afterwards."""
+    mount_root(disk, where)
+    try:
+        yield where
+    finally:
+        run_program(["umount", str(where)])
+
+
+def unpack_seed(archive: IO[bytes], root: Path) -> None:
+    """The files of the tar archive are below `root`. Raises Rejected."""
+    tar = subprocess.Popen(
+        ["tar", "--extract", "--numeric-owner", "--preserve-permissions", "--directory", str(root), "--file", "-"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    _, complaints = tar.communicate(archive.read())
+    if tar.returncode:
+        raise Rejected(f"the seed cannot be unpacked: {complaints.decode(errors='replace').strip()[-300:]}")

@@ -1,0 +1,130 @@
+"""The lab's network: one namespace with a bridge, and a port for every machine."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from levier.domain.errors import Conflict, Rejected
+from levier.lab.commands import run_program
+from levier.lab.spec import BRIDGE, SERVER, ChassisKind, RackSpec
+
+SERVER_V6 = "fd77::1/64"
+_CARRIER = ("prov-carrier", "prov-peer")
+_NAMESPACES = Path("/run/netns")
+_POLL_S = 0.02
+
+
+def namespace_path(namespace: str) -> Path:
+    """The file that stands for the namespace."""
+    return _NAMESPACES / namespace
+
+
+def namespace_exists(namespace: str) -> bool:
+    """Whether there is a network namespace of that name."""
+    return namespace_path(namespace).exists()
+
+
+def tap_name(index: int) -> str:
+    """The name of the tap device of the node with that position (device names are at most 15 characters)."""
+    return f"tap{index}"
+
+
+def create_network(spec: RackSpec) -> None:
+    """The namespace has loopback, the bridge with the server's address and, for QEMU, a tap device per node.
+
+    Raises Conflict when the namespace exists.
+    """
+    namespace = spec.namespace
+    if namespace_exists(namespace):
+        raise Conflict(f"network namespace {namespace} exists already", hint=_way_out(spec.name))
+    run_program(["ip", "netns", "add", namespace])
+    run_program(["ip", "-n", namespace, "-batch", "-"], stdin="\n".join(_network_batch(spec)) + "\n")
+    for device in (BRIDGE, *_CARRIER):
+        without_checksum_offload(namespace, device)
+
+
+def without_checksum_offload(namespace: str, device: str) -> None:
+    """The device computes transmit checksums itself: over veth, UDP and TCP arrive broken otherwise."""
+    run_program(["nsenter", f"--net={namespace_path(namespace)}", "ethtool", "-K", device, "tx", "off"])
+
+
+def add_port(namespace: str, port: str, *, peer: str, timeout_s: float = 10.0) -> None:
+    """The bridge has a veth port of that name whose other end is `peer` (name and options as of ip-link(8)).
+
+    A port of the machine's boot before, whose namespace the kernel is still tidying up, is replaced.
+    """
+    deadline = time.monotonic() + timeout_s
+    batch = f"link add {port} type veth peer name {peer}\nlink set {port} master {BRIDGE} up\n"
+    while True:
+        try:
+            run_program(["ip", "-n", namespace, "-batch", "-"], stdin=batch)
+        except Rejected as error:
+            if "File exists" not in str(error) or time.monotonic() > deadline:
+                raise
+            _delete_device(namespace, port)
+        else:
+            return
+
+
+def _delete_device(namespace: str, device: str) -> None:
+    try:
+        run_program(["ip", "-n", namespace, "link", "delete", device])
+    except Rejected:
+        time.sleep(_POLL_S)  # gone meanwhile, or just going: the caller looks again
+
+
+def _network_batch(spec: RackSpec) -> list[str]:
+    outer, inner = _CARRIER
+    lines = [
+        "link set lo up",
+        # No multicast snooping, no forward delay: a port that comes up carries DHCP at once.
+        f"link add {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+        f"address add {SERVER}/{spec.network.prefixlen} brd + dev {BRIDGE}",
+        # Lets the DHCP server advertise a router: without an advertisement iPXE waits 13 s (measured: 19 s → 6 s).
+        f"address add {SERVER_V6} dev {BRIDGE} nodad",
+        # A pair that is always up: otherwise the bridge has no carrier, and so no IPv6 address to advertise a
+        # router from, until the first machine has started.
+        f"link add {outer} type veth peer name {inner}",
+        f"link set {inner} up",
+        f"link set {outer} master {BRIDGE} up",
+        f"link set {BRIDGE} up",
+    ]
+    if spec.chassis is ChassisKind.QEMU:
+        for index in range(len(spec.nodes)):
+            lines += [f"tuntap add dev {tap_name(index)} mode tap", f"link set {tap_name(index)} master {BRIDGE} up"]
+    return lines
+
+
+def delete_network(namespace: str, *, timeout_s: float = 20.0) -> None:
+    """The namespace and its devices are gone. Safe to repeat. Its processes must have ended before."""
+    if not namespace_exists(namespace):
+        return
+    run_program(["ip", "netns", "delete", namespace])
+    deadline = time.monotonic() + timeout_s
+    while namespace_exists(namespace):
+        if time.monotonic() > deadline:
+            raise Conflict(f"network namespace {namespace} does not go away", hint="see `ip netns pids`")
+        time.sleep(_POLL_S)
+
+
+def foreign_pids(namespace: str) -> list[int]:
+    """Processes that are in the namespace, whoever started them."""
+    if not namespace_exists(namespace):
+        return []
+    return [int(pid) for pid in run_program(["ip", "netns", "pids", namespace]).split()]
+
+
+def neighbours(namespace: str) -> dict[str, str]:
+    """Addresses that answered on the bridge lately, by MAC; empty when the namespace is gone."""
+    try:
+        raw = run_program(["ip", "-n", namespace, "-4", "-json", "neighbour", "show", "dev", BRIDGE])
+    except Rejected:
+        return {}
+    usable = [entry for entry in json.loads(raw or "[]") if "lladdr" in entry and "FAILED" not in entry["state"]]
+    return {entry["lladdr"]: entry["dst"] for entry in usable}
+
+
+def _way_out(name: str) -> str:
+    return f"take the earlier lab down with `levier lab down --name {name}`, or use `levier lab up --replace`"

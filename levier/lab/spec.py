@@ -1,0 +1,148 @@
+"""What a lab is asked to be: a pure description from which everything else follows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network
+
+from levier.domain.bmc import Firmware
+from levier.domain.errors import InvalidRequest
+
+FIRST_BMC = IPv4Address("127.0.77.11")
+SERVER = IPv4Address("10.77.0.1")
+BRIDGE = "br-prov"
+SMALL_RACK = 90
+"""Nodes that fit the host range of the /24; larger labs get a /16."""
+LARGEST = 1000
+"""A Linux bridge holds 1,023 ports."""
+RACK_SIZE = 42
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,15}")
+
+
+class ChassisKind(StrEnum):
+    """What stands behind a node's BMC."""
+
+    QEMU = "qemu"
+    NSPAWN = "nspawn"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """One virtual machine of the rack."""
+
+    name: str
+    rack: str
+    zone: str
+    mac: str
+    serial: str
+    disk_serial: str
+    bmc_address: str
+    bmc_port: int
+    firmware: Firmware
+    guid: str
+    """16 bytes in hexadecimal: the BMC's GUID."""
+
+
+@dataclass(frozen=True, slots=True)
+class RackSpec:
+    """A whole virtual rack. `image` is the name the site file asks for."""
+
+    name: str
+    chassis: ChassisKind
+    firmware: Firmware
+    memory_mib: int
+    disk_gib: int
+    image: str
+    nodes: tuple[NodeSpec, ...]
+
+    @property
+    def namespace(self) -> str:
+        """The network namespace everything runs in."""
+        return f"levier-{self.name}"
+
+    @property
+    def network(self) -> IPv4Network:
+        """The provisioning network."""
+        return IPv4Network("10.77.0.0/24" if len(self.nodes) <= SMALL_RACK else "10.77.0.0/16")
+
+    def node(self, name: str) -> NodeSpec:
+        """The node of that name; KeyError when there is none."""
+        return {node.name: node for node in self.nodes}[name]
+
+    def to_json(self) -> str:
+        """The description as JSON, read back by `from_json`."""
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> RackSpec:
+        """The description that `to_json` wrote."""
+        raw = json.loads(text)
+        nodes = tuple(NodeSpec(**{**node, "firmware": Firmware(node["firmware"])}) for node in raw.pop("nodes"))
+        return cls(
+            **{**raw, "chassis": ChassisKind(raw["chassis"]), "firmware": Firmware(raw["firmware"])}, nodes=nodes
+        )
+
+
+def plan_rack(
+    *,
+    name: str,
+    chassis: ChassisKind,
+    nodes: int,
+    firmware: Firmware = Firmware.BIOS,
+    memory_mib: int | None = None,
+    disk_gib: int = 8,
+    image: str = "debian-12",
+) -> RackSpec:
+    """The rack with `nodes` machines; the same arguments give the same MACs, serials and addresses.
+
+    Raises InvalidRequest for a name or a size that cannot be.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"lab name {name!r} cannot be used",
+            hint="use 1 to 16 lower-case letters, digits and hyphens, a letter first",
+        )
+    if not 1 <= nodes <= LARGEST:
+        raise InvalidRequest(f"a lab has 1 to {LARGEST} nodes, not {nodes}", hint="choose another --nodes")
+    default_memory_mib = 768 if firmware is Firmware.UEFI else 512
+    return RackSpec(
+        name=name,
+        chassis=chassis,
+        firmware=firmware,
+        memory_mib=memory_mib or default_memory_mib,
+        disk_gib=disk_gib,
+        image=image,
+        nodes=tuple(_node(name, index=index, count=nodes, firmware=firmware) for index in range(nodes)),
+    )
+
+
+def _node(lab: str, *, index: int, count: int, firmware: Firmware) -> NodeSpec:
+    zone, rack_number, position = _place(index, count=count)
+    rack = f"{zone}{rack_number}"
+    name = f"{rack}-{position:02d}"
+    digest = hashlib.sha256(f"{lab}/{name}".encode()).hexdigest()
+    # 52:54 has the locally-administered bit; four digest bytes make a clash inside one lab improbable (1e-4 for 1,000).
+    octets = ["52", "54", *(digest[i : i + 2] for i in range(0, 8, 2))]
+    return NodeSpec(
+        name=name,
+        rack=rack,
+        zone=zone,
+        mac=":".join(octets),
+        serial=f"LV-{lab}-{index + 1:04d}",
+        disk_serial=f"LVD{index + 1:04d}",
+        bmc_address=str(FIRST_BMC + index),
+        bmc_port=623,
+        firmware=firmware,
+        guid=digest[:32],
+    )
+
+
+def _place(index: int, *, count: int) -> tuple[str, int, int]:
+    """Zone, rack number in the zone and position in the rack: two zones from three nodes on, full racks in order."""
+    in_first_zone = (count + 1) // 2 if count >= 3 else count
+    zone, offset = ("a", index) if index < in_first_zone else ("b", index - in_first_zone)
+    return zone, offset // RACK_SIZE + 1, offset % RACK_SIZE + 1

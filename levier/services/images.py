@@ -1,0 +1,89 @@
+"""Images as the API builds and lists them."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from drivers.images.builder import build_image
+from drivers.images.catalog import BuiltImage, list_images
+from drivers.images.recipe import ImageRecipe, KernelFlavour, recipe_named
+from levier.domain.errors import LevierError, NotFound
+
+
+@dataclass
+class _Build:
+    """One build of this process, written by its thread and read by the API."""
+
+    lines: list[str] = field(default_factory=list)
+    state: str = "running"
+    error: str = ""
+    hint: str = ""
+    image: BuiltImage | None = None
+
+
+class Images:
+    """Builds images in threads, one at a time per name; the shelf on disk is the truth, a build can be repeated."""
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+        self._builds: dict[str, _Build] = {}
+        self._lock = threading.Lock()
+
+    def all(self) -> list[dict[str, Any]]:
+        """All built images, newest first per name."""
+        return [_image(image) for image in list_images(self._cache)]
+
+    def start_build(self, name: str, *, kernel: str) -> dict[str, Any]:
+        """The image is being built, or was just now. Safe to repeat. Raises NotFound for an unknown name."""
+        recipe = recipe_named(name, kernel=KernelFlavour(kernel))
+        with self._lock:
+            build = self._builds.get(name)
+            if build is None or build.state != "running":
+                build = self._builds[name] = _Build()
+                threading.Thread(target=self._run, args=(recipe, build), name=f"build-{name}", daemon=True).start()
+        return self.progress(name)
+
+    def progress(self, name: str, *, since: int = 0) -> dict[str, Any]:
+        """How the build goes; the progress lines from number `since` on. Raises NotFound when none was started."""
+        build = self._builds.get(name)
+        if build is None:
+            raise NotFound(f"no build of image {name} was started", hint=f"levier image build {name}")
+        state = build.state  # read before the lines, so that an ended build has all of them
+        return {
+            "name": name,
+            "state": state,
+            "lines": build.lines[since:],
+            "error": build.error,
+            "hint": build.hint,
+            "image": _image(build.image) if build.image is not None else None,
+        }
+
+    def _run(self, recipe: ImageRecipe, build: _Build) -> None:
+        try:
+            build.image = build_image(recipe, self._cache, build.lines.append)
+        except LevierError as error:
+            build.error, build.hint, build.state = str(error), error.hint, "failed"
+        except Exception as error:
+            build.error, build.state = f"defect: {type(error).__name__}: {error}", "failed"
+            raise
+        else:
+            build.lines.append(f"{recipe.name}: ready, SHA-256 {build.image.record.sha256}")
+            if build.image.note:
+                build.lines.append(build.image.note)
+            build.state = "built"
+
+
+def _image(image: BuiltImage) -> dict[str, Any]:
+    record = image.record
+    return {
+        "name": record.name,
+        "kernel": record.kernel,
+        "kernel_version": record.kernel_version,
+        "size_mib": round(record.size_bytes / 2**20, 1),
+        "raw_size_mib": round(record.raw_size_bytes / 2**20, 1),
+        "sha256": record.sha256,
+        "built": record.built_at.isoformat(timespec="seconds"),
+    }

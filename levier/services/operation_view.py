@@ -1,0 +1,71 @@
+"""An operation as JSON: what the API answers and the command line shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from levier.domain.operation import (
+    SETTLED,
+    OperationState,
+    OperationStatus,
+    StepState,
+    StepStatus,
+    TargetStatus,
+    UndoState,
+)
+
+
+def as_map(status: OperationStatus, *, steps: bool) -> dict[str, Any]:
+    """The operation in plain JSON types; with `steps`, each of them too. Pure."""
+    shown: dict[str, Any] = {
+        "id": status.id,
+        "kind": status.kind,
+        "state": status.state.value,
+        "targets": list(status.operation.targets),
+        "revision": status.operation.parameters.get("revision"),
+        "requested_by": status.operation.requested_by,
+        "created": status.operation.created.isoformat(),
+        "started": status.started.isoformat() if status.started else None,
+        "finished": status.finished.isoformat() if status.finished else None,
+        "error": status.error,
+        "outcomes": {name: _outcome(target) for name, target in status.targets.items()},
+        "safe_state": _safe_state(status),
+    }
+    if steps:
+        shown["steps"] = [_step(step) for step in status.steps]
+        shown["stands"] = [f"{step.step} {step.target}" for step in status.stands]
+    return shown
+
+
+def _outcome(target: TargetStatus) -> str:
+    return f"{target.outcome.value}: {target.error}" if target.error else target.outcome.value
+
+
+def _step(step: StepStatus) -> dict[str, Any]:
+    error = step.undo_error or step.error
+    return {
+        "step": step.step,
+        "target": step.target,
+        "state": step.state.value,
+        "attempts": step.attempts,
+        "duration_s": step.duration_s,
+        "undo": step.undo.value,
+        "error": f"{error.error}: {error.message}" if error else None,
+        "hint": error.hint if error else None,
+        "started": step.started.isoformat() if step.started else None,
+    }
+
+
+def _safe_state(status: OperationStatus) -> str:
+    """In words, what an operator may rely on now that the operation has ended; empty while it runs."""
+    if status.state not in SETTLED:
+        return ""
+    if not status.stands:
+        undone = sorted({s.target for s in status.steps if s.undo is UndoState.UNDONE})
+        if not undone:
+            return "nothing was done"
+        return f"{', '.join(undone)}: powered as before, no boot entry, no address held by this operation"
+    if status.state is OperationState.SUCCEEDED:
+        return ""
+    open_steps = [f"{s.step} on {s.target}" for s in status.stands if s.state is not StepState.SUCCEEDED]
+    return f"stands: {len(status.stands)} steps" + (f"; open: {', '.join(open_steps)}" if open_steps else "")

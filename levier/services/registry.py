@@ -1,0 +1,30 @@
+"""Everything Levier can do, in one object that the composition root fills."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from levier.services.boot import BootEntries
+from levier.services.boot_agents import BootAgents
+from levier.services.images import Images
+from levier.services.inventory_view import InventoryView
+from levier.services.operations import Operations
+from levier.services.recovery import Recovery
+from levier.services.secrets import SecretStore
+from levier.services.settings import Settings
+from levier.services.sites import Sites
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The services of one installation."""
+
+    settings: Settings
+    sites: Sites
+    inventory: InventoryView
+    operations: Operations
+    recovery: Recovery
+    images: Images
+    secrets: SecretStore
+    boot_entries: BootEntries
+    boot_agents: BootAgents

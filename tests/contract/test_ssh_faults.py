@@ -1,0 +1,399 @@
+"""What the SSH driver does when keys, servers or the path between do not behave, against a real OpenSSH server."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from drivers.ssh import SshOptions, fingerprint, generate_host_key, open_host
+from levier.domain.errors import (
+    AuthFailed,
+    Busy,
+    DriverError,
+    InvalidRequest,
+    MalformedReply,
+    OutcomeUnknown,
+    Rejected,
+    Unreachable,
+    Unsupported,
+)
+from levier.domain.retry import NEVER, treatment_of
+from levier.domain.ssh import RemoteHost, SshTarget
+from tests.rig.container import Container
+from tests.rig.sshd import LoopbackSshd, free_port
+from tests.rig.wire import Wire, wire_to
+
+pytestmark = pytest.mark.root
+
+_QUICK = SshOptions(connect_timeout_s=2, handshake_timeout_s=2)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[LoopbackSshd]:
+    """A server of the test's own, because the test harms it."""
+    server = LoopbackSshd(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def wire(server: LoopbackSshd) -> Iterator[Wire]:
+    wire = wire_to(server.port)
+    yield wire
+    wire.close()
+
+
+@pytest.fixture
+def host(server: LoopbackSshd, wire: Wire) -> Iterator[RemoteHost]:
+    host = open_host(server.target(port=wire.port), _QUICK)
+    yield host
+    host.close()
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} never appeared"
+        time.sleep(0.02)
+
+
+def test_an_unexpected_host_key_is_refused_and_named(server: LoopbackSshd) -> None:
+    other = generate_host_key()
+    with pytest.raises(AuthFailed) as caught:
+        open_host(server.target(host_keys=(other.public_line,))).run("true")
+    assert fingerprint(other.public_line) in caught.value.message
+    assert fingerprint(server.host_key.public_line) in caught.value.message
+    assert "reinstalled" in caught.value.hint
+    assert treatment_of(caught.value).retry == NEVER
+    assert "Accepted publickey" not in server.log(), "the login key was shown to an unverified host"
+
+
+def test_an_unexpected_host_key_ends_waiting_at_once(server: LoopbackSshd) -> None:
+    started = time.monotonic()
+    with pytest.raises(AuthFailed, match="unexpected host key"):
+        open_host(server.target(host_keys=(generate_host_key().public_line,))).wait_until_up(timeout_s=30)
+    assert time.monotonic() - started < 5
+
+
+def test_a_key_of_another_type_is_named_too(tmp_path: Path) -> None:
+    """The host has only an ECDSA key, an ed25519 key is expected: the refusal still names what was offered."""
+    server = LoopbackSshd(tmp_path)
+    key = tmp_path / "host_key"
+    key.unlink()
+    os.spawnlp(os.P_WAIT, "ssh-keygen", "ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", str(key))
+    ecdsa_line = key.with_suffix(".pub").read_text()
+    server.start()
+    try:
+        with pytest.raises(AuthFailed, match="offered ecdsa-sha2-nistp256 SHA256:") as caught:
+            open_host(server.target()).run("true")
+        assert fingerprint(ecdsa_line) in caught.value.message
+        accepted = open_host(server.target(host_keys=(server.host_key.public_line, ecdsa_line)))
+        assert accepted.run("echo known").stdout == "known\n"
+        accepted.close()
+    finally:
+        server.stop()
+
+
+def test_no_known_host_key_is_refused_before_connecting(server: LoopbackSshd) -> None:
+    with pytest.raises(InvalidRequest, match="no host key is known"):
+        open_host(server.target(host_keys=()))
+
+
+def test_a_refused_login_key_is_tried_once(server: LoopbackSshd) -> None:
+    host = open_host(server.target(login=generate_host_key()))
+    with pytest.raises(AuthFailed, match=r"login key ssh-ed25519 SHA256:.* was refused") as caught:
+        host.wait_until_up(timeout_s=30)
+    assert treatment_of(caught.value).retry == NEVER
+    assert server.log().count("Failed publickey") + server.log().count("Connection closed by authenticating user") == 1
+
+
+def test_no_key_of_this_user_is_looked_for(
+    server: LoopbackSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The right key lies in ~/.ssh and the right host key in known_hosts: neither helps."""
+    ssh = tmp_path / "home/.ssh"
+    ssh.mkdir(parents=True)
+    (ssh / "id_ed25519").write_text(server.login.private_openssh)
+    (ssh / "known_hosts").write_text(f"[127.0.0.1]:{server.port} {server.host_key.public_line}\n")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with pytest.raises(AuthFailed, match="was refused"):
+        open_host(server.target(login=generate_host_key())).run("true")
+    with pytest.raises(AuthFailed, match="unexpected host key"):
+        open_host(server.target(host_keys=(generate_host_key().public_line,))).run("true")
+
+
+def test_nobody_listens(server: LoopbackSshd) -> None:
+    with pytest.raises(Unreachable, match="refused"):
+        open_host(server.target(port=free_port())).run("true")
+
+
+@pytest.mark.parametrize("address", ["255.255.255.255", "no..name"], ids=["no route", "no name"])
+def test_no_way_there(server: LoopbackSshd, address: str) -> None:
+    known = server.target()
+    target = SshTarget(address, 22, "root", known.host_keys, known.private_key)
+    with pytest.raises(Unreachable, match="no TCP connection"):
+        open_host(target, _QUICK).run("true")
+
+
+def test_a_port_that_accepts_and_says_nothing(server: LoopbackSshd) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        started = time.monotonic()
+        with pytest.raises(Unreachable, match="no SSH handshake"):
+            open_host(server.target(port=mute.getsockname()[1]), _QUICK).run("true")
+        assert time.monotonic() - started < 8
+
+
+def test_a_server_that_is_no_ssh_server(server: LoopbackSshd) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as web:
+
+        def answer() -> None:
+            client, _ = web.accept()
+            client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            client.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(Unreachable, match="no SSH handshake"):
+            open_host(server.target(port=web.getsockname()[1]), _QUICK).run("true")
+        thread.join()
+
+
+def test_no_algorithm_in_common(tmp_path: Path) -> None:
+    server = LoopbackSshd(tmp_path, extra_config="KexAlgorithms sntrup761x25519-sha512@openssh.com")
+    server.start()
+    try:
+        with pytest.raises(Unsupported, match="no SSH algorithm in common"):
+            open_host(server.target()).run("true")
+    finally:
+        server.stop()
+
+
+def test_the_session_is_killed_while_a_command_runs(server: LoopbackSshd, host: RemoteHost, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(host.run, f"touch {tmp_path}/begun; sleep 30")
+        _wait_for(tmp_path / "begun")
+        assert server.kill_sessions() == 1
+        with pytest.raises(OutcomeUnknown, match="lost after it was sent"):
+            running.result(timeout=10)
+    assert host.run("echo again").stdout == "again\n"
+
+
+def test_the_path_is_cut_while_a_command_runs(wire: Wire, host: RemoteHost, tmp_path: Path) -> None:
+    """The host ends the command at its time-out although nobody is connected any more."""
+    tag = f"6{uuid.uuid4().int % 10**6:06}"
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(host.run, f"touch {tmp_path}/begun; sleep {tag}", timeout_s=3)
+        _wait_for(tmp_path / "begun")
+        wire.cut()
+        with pytest.raises(OutcomeUnknown, match="lost after it was sent"):
+            running.result(timeout=10)
+    deadline = time.monotonic() + 15
+    while host.run(f"pgrep -fx 'sleep {tag}'", check=False).stdout:
+        assert time.monotonic() < deadline, "the command outlived its time-out"
+        time.sleep(0.1)
+
+
+def test_a_path_cut_between_commands_goes_unnoticed(wire: Wire, host: RemoteHost, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    for number in range(5):
+        assert host.run(f"echo {number} >> {ledger}; echo done").stdout == "done\n"
+        wire.cut()
+    assert ledger.read_text().split() == ["0", "1", "2", "3", "4"], "a command ran twice or not at all"
+    assert wire.accepted == 5
+
+
+def test_a_restarted_server_goes_unnoticed(server: LoopbackSshd, host: RemoteHost) -> None:
+    assert host.run("echo before").stdout == "before\n"
+    server.stop()
+    with pytest.raises(Unreachable):
+        host.run("true")
+    server.start()
+    assert host.run("echo after").stdout == "after\n"
+
+
+def test_a_frozen_path_before_a_command_is_unreachable(wire: Wire, host: RemoteHost, tmp_path: Path) -> None:
+    host.run("true")
+    wire.freeze()
+    with pytest.raises(Unreachable):
+        host.run(f"touch {tmp_path}/ran")
+    wire.thaw()
+    host.wait_until_up(timeout_s=20)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_path_frozen_in_a_command_is_unknown_in_bounded_time(wire: Wire, host: RemoteHost, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        started = time.monotonic()
+        running = pool.submit(host.run, f"touch {tmp_path}/begun; sleep 1; touch {tmp_path}/ended", timeout_s=2)
+        _wait_for(tmp_path / "begun")
+        wire.freeze()
+        with pytest.raises(OutcomeUnknown, match="no end"):
+            running.result(timeout=30)
+        assert time.monotonic() - started < 15
+    _wait_for(tmp_path / "ended")
+
+
+def test_a_daemon_that_holds_the_output_open_is_unknown(host: RemoteHost) -> None:
+    with pytest.raises(OutcomeUnknown, match="holds its output open"):
+        host.run("setsid sleep 12 & exit 0", timeout_s=1)
+
+
+def test_output_cut_off_after_the_status_is_unknown(wire: Wire, host: RemoteHost, tmp_path: Path) -> None:
+    """The status has arrived and a process left behind may write more: what is here may not be all."""
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(host.run, f"(sleep 1; touch {tmp_path}/ended; sleep 5) & echo part; exit 0", timeout_s=10)
+        _wait_for(tmp_path / "ended")
+        wire.cut()
+        with pytest.raises(OutcomeUnknown, match="ended before its output"):
+            running.result(timeout=10)
+
+
+def test_a_broken_upload_leaves_the_old_file(
+    server: LoopbackSshd, wire: Wire, host: RemoteHost, tmp_path: Path
+) -> None:
+    path = tmp_path / "f"
+    host.upload(b"old", str(path))
+    wire.freeze()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(host.upload, os.urandom(30 * 2**20), str(path))
+        wire.thaw()
+        deadline = time.monotonic() + 20
+        while not any(p.stat().st_size > 2**20 for p in _uploads(tmp_path)):
+            assert time.monotonic() < deadline, "the upload never began"
+        server.kill_sessions()
+        with pytest.raises(OutcomeUnknown):
+            running.result(timeout=30)
+    while _uploads(tmp_path):
+        assert time.monotonic() < deadline + 20, "a partial file was left behind"
+        time.sleep(0.05)
+    assert path.read_bytes() == b"old"
+
+
+def _uploads(directory: Path) -> list[Path]:
+    return [path for path in directory.iterdir() if path.name.startswith(".levier-upload")]
+
+
+def test_more_output_than_allowed(server: LoopbackSshd) -> None:
+    host = open_host(server.target(), SshOptions(max_output_bytes=100_000))
+    with pytest.raises(MalformedReply, match="more than 100000 bytes"):
+        host.run("cat /dev/zero", timeout_s=5)
+    assert host.run("echo fine").stdout == "fine\n"
+    host.close()
+
+
+def test_sessions_run_out(tmp_path: Path) -> None:
+    """sshd allows one session, we would open eight: refused for now, and it did not run."""
+    server = LoopbackSshd(tmp_path, extra_config="MaxSessions 1")
+    server.start()
+    host = open_host(server.target())
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(host.run, f"touch {tmp_path}/begun; sleep 3")
+            _wait_for(tmp_path / "begun")
+            with pytest.raises(Busy, match="refused another session"):
+                host.run(f"touch {tmp_path}/second")
+            running.result()
+        assert not (tmp_path / "second").exists()
+        patient = open_host(server.target(), SshOptions(max_sessions=1))
+        with ThreadPoolExecutor(4) as pool:
+            assert [r.exit_status for r in pool.map(patient.run, ["sleep 0.1"] * 4)] == [0] * 4
+        patient.close()
+    finally:
+        host.close()
+        server.stop()
+
+
+def test_all_sessions_taken_for_too_long(server: LoopbackSshd, tmp_path: Path) -> None:
+    host = open_host(server.target(), SshOptions(max_sessions=1))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(host.run, f"touch {tmp_path}/begun; sleep 2")
+        _wait_for(tmp_path / "begun")
+        with pytest.raises(Busy, match="sessions are busy"):
+            host.run("true", timeout_s=0.3)
+        running.result()
+    host.close()
+
+
+def test_threads_share_one_failed_login(server: LoopbackSshd) -> None:
+    """Sixteen threads and a refused key must not look like sixteen attempts to break in."""
+    host = open_host(server.target(login=generate_host_key()))
+    barrier = threading.Barrier(16)
+
+    def attempt(_: int) -> type[DriverError]:
+        barrier.wait()
+        with pytest.raises(DriverError) as caught:
+            host.run("true")
+        return type(caught.value)
+
+    with ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(attempt, range(16))) == {AuthFailed}
+    assert server.log().count("Connection from 127.0.0.1") <= 3
+
+
+def test_waiting_gives_up_with_the_cause(server: LoopbackSshd) -> None:
+    host = open_host(server.target(port=free_port()))
+    with pytest.raises(Unreachable, match=r"not up after 1.5 s.*refused"):
+        host.wait_until_up(timeout_s=1.5)
+
+
+def test_waiting_for_a_server_that_comes_up_later(tmp_path: Path) -> None:
+    server = LoopbackSshd(tmp_path)
+    host = open_host(server.target())
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(host.wait_until_up, timeout_s=30)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=1)
+        server.start()
+        try:
+            waiting.result(timeout=10)
+        finally:
+            host.close()
+            server.stop()
+
+
+def test_sudo_that_wants_a_password(debian_12: Container) -> None:
+    """`nobody` may not use sudo: the refusal quotes sudo and nothing ran."""
+    host = open_host(debian_12.target())
+    host.run("useradd -m -s /bin/bash plain; cp -r /root/.ssh /home/plain/; chown -R plain: /home/plain")
+    plain = open_host(debian_12.target(username="plain"), SshOptions(become=True))
+    with pytest.raises(Rejected, match=r"(?s)sudo: a password is required"):
+        plain.run("touch /tmp/ran-without-right")
+    assert host.download("/tmp/ran-without-right") is None
+    for opened in (host, plain):
+        opened.close()
+
+
+def test_reboot_comes_back_with_another_boot_id(debian_12: Container) -> None:
+    """nspawn binds a boot id of its own over the kernel's at every start: a container reboots as a host does."""
+    for options, user in ((SshOptions(), "root"), (SshOptions(become=True), "ops")):
+        host = open_host(debian_12.target(username=user), options)
+        before = host.facts()
+        host.run("echo gone > /run/levier-volatile; echo kept > /var/levier-lasting")
+        after = host.reboot_and_wait(timeout_s=90)
+        assert after != before.boot_id
+        now = host.facts()
+        assert (now.boot_id, now.machine_id) == (after, before.machine_id)
+        assert host.download("/run/levier-volatile") is None
+        assert host.remove("/var/levier-lasting") is True
+        host.close()
+
+
+def test_a_host_that_does_not_reboot_is_unknown(debian_12: Container) -> None:
+    host = open_host(debian_12.target())
+    host.run("systemctl mask --runtime --now reboot.target")
+    try:
+        with pytest.raises((OutcomeUnknown, Rejected)) as caught:
+            host.reboot_and_wait(timeout_s=4)
+        assert caught.value.hint
+    finally:
+        host.run("systemctl unmask --runtime reboot.target")
+        host.close()
