@@ -171,6 +171,8 @@ def prepare(config: DnsmasqConfig) -> None:
     stop_leftover(config)
     if config.files.log.exists():
         config.files.log.replace(config.files.log.with_suffix(".log.1"))
+    for prefix in config.prefixes:
+        prefix.bring_up()
 
 
 def exec_in_foreground(config: DnsmasqConfig) -> None:
@@ -193,12 +195,14 @@ def wait_until_serving(config: DnsmasqConfig, *, timeout_s: float = 15.0) -> Non
 
 
 def stop_leftover(config: DnsmasqConfig) -> None:
-    """No dnsmasq with this configuration runs, and there is no pid file. Safe to repeat."""
+    """No dnsmasq with this configuration runs, and nothing of it is left. Safe to repeat."""
     with running_dnsmasq(config) as process:
         if process is not None:
             _log.info("stopping dnsmasq, process %d", process.pid)
             end(process)
     config.files.pid.unlink(missing_ok=True)
+    for prefix in config.prefixes:
+        prefix.take_down()
 
 
 def _has_read_hosts(config: DnsmasqConfig, position: int) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from drivers.netboot.advertised_prefix import AdvertisedPrefix, prefix_of
 from levier.domain.errors import InvalidRequest, Unsupported
 from levier.domain.netboot import DhcpHost, ProvisioningNetwork
 
@@ -73,6 +74,14 @@ class DnsmasqConfig:
             tftp=at / "tftp",
         )
 
+    @property
+    def prefixes(self) -> tuple[AdvertisedPrefix, ...]:
+        """What is advertised, one prefix per interface; empty when router advertisement is off."""
+        if not self.router_advertisement:
+            return ()
+        first = {n.interface: n.server_address for n in reversed(self.networks)}
+        return tuple(prefix_of(name, first[name], netns=self.netns) for name in sorted(first))
+
     def interface_of(self, address: str) -> str:
         """The interface whose network holds `address`; empty when there is none."""
         wanted = ipaddress.ip_address(address)
@@ -99,7 +108,7 @@ def render_config(config: DnsmasqConfig) -> str:
         bios_loader=config.bios_loader,
         efi_loader=config.efi_loader,
         tftp_ports=TFTP_PORTS,
-        router_advertisement=config.router_advertisement,
+        prefixes=config.prefixes,
     )
 
 

@@ -110,7 +110,7 @@ class BootStore:
         """The version of the present instruction of every standing entry, by entry id: cheap, for long polls."""
         columns = select(BootInstructionRow.entry_id, BootInstructionRow.version)
         with reading(self._engine) as session:
-            return dict(row._tuple() for row in session.execute(columns))
+            return dict(session.execute(columns).all())
 
     def instruct(self, *, node: str, operation: str, new: NewInstruction, now: datetime) -> bool:
         """`new` is the present instruction. False when it already was, and has neither failed nor been interrupted.

@@ -231,3 +231,25 @@ def test_a_state_directory_its_user_cannot_reach_is_refused(config: DnsmasqConfi
     tmp_path.chmod(0o700)
     with pytest.raises(InvalidRequest, match="cannot reach"):
         write_config(replace(config, state_dir=tmp_path / "dhcp"))
+
+
+def test_the_advertised_prefix_is_there_while_it_serves(net: ProvisioningNet, config: DnsmasqConfig) -> None:
+    """iPXE waits 13 s where there is none."""
+    client = net.add_client(KNOWN)
+    base = str(config.prefixes[0].base)
+
+    def addresses(*where: str) -> str:
+        return run("ip", *where, "-6", "address", "show", "to", f"{base}/64").stdout
+
+    server = DnsmasqServer(config)
+    server.start()
+    try:
+        assert "deprecated" in addresses("-n", net.name)
+        deadline = time.monotonic() + 30
+        while "inet6" not in addresses("-n", client.namespace):
+            assert time.monotonic() < deadline, "no router advertisement"
+            time.sleep(0.1)  # between two looks at what the kernel made of the advertisements
+        assert run("ip", "-n", client.namespace, "-6", "route", "show", "default").stdout == ""
+    finally:
+        server.stop()
+    assert addresses("-n", net.name) == ""

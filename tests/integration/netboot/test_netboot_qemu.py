@@ -1,6 +1,6 @@
 """Real firmware boots over the network: DHCP and TFTP by dnsmasq, everything else by the boot service.
 
-The kernel served here is iPXE itself, in its Linux-kernel and its EFI form: at hand, small, and accepted by the firmware
+The kernel served here is iPXE itself, in its Linux-kernel and its EFI form: at hand, small, and accepted by firmware
 as a kernel. What a deploy ramdisk does after that is shown where the lab deploys nodes.
 """
 
@@ -118,7 +118,8 @@ def rack() -> Iterator[Rack]:
         module = "tests.integration.netboot.serve_boot"
         command = net.inside(sys.executable, "-m", module, url, str(net.directory), SERVER, str(PORT))
         try:
-            with process(*command, log=access_log):
+            with process(*command, log=access_log) as service:
+                await_line(access_log, "Uvicorn running", lambda: service.poll() is None)
                 entries.publish(
                     node="a1-01",
                     mac=MAC,

@@ -26,7 +26,7 @@ def test_configuration_golden() -> None:
 def test_router_advertisement_can_be_left_out() -> None:
     text = render_config(replace(CONFIG, router_advertisement=False))
     assert "enable-ra" not in text
-    assert "constructor" not in text
+    assert "ra-only" not in text
     assert "dhcp-range=set:net0,10.77.0.0,static,255.255.255.0,600" in text
 
 
