@@ -44,7 +44,7 @@ class RecoveryVerb(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RecoveryAction:
-    """One verdict, with its reason in words for `--dry-run`."""
+    """One verdict, with its reason in words for the flow's `dry_run`."""
 
     operation: str
     verb: RecoveryVerb
