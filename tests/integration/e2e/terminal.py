@@ -54,7 +54,7 @@ class Terminal:
     def ok(self, *arguments: str, stdin: str = "", timeout_s: float = PATIENCE_S) -> str:
         """What the command printed; it succeeded."""
         answer = self.run(*arguments, stdin=stdin, timeout_s=timeout_s)
-        assert answer.status == 0, f"levier {' '.join(arguments)} ended with {answer.status}:\n{answer.text}"
+        assert answer.status == 0, f"levier {' '.join(arguments)} ended with {answer.status}:\n{answer.text[-3000:]}"
         return answer.out
 
     def json(self, *arguments: str, timeout_s: float = PATIENCE_S) -> Any:
