@@ -66,7 +66,7 @@ def wire(settings: Settings) -> Services:
     return Services(
         settings=settings,
         sites=sites,
-        inventory=InventoryView(nodes, addresses, boot_entries),
+        inventory=InventoryView(nodes, addresses, boot_entries, host_key=provisioning.host_key),
         operations=Operations(saga=saga, registry=registry, provisioning=provisioning, sites=sites, prefect=prefect),
         recovery=Recovery(saga, prefect, clock=now, code_version=__version__),
         images=Images(settings.image_cache),

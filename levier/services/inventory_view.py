@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from levier.domain.node_record import NodeRecord
@@ -13,19 +14,28 @@ from levier.store.nodes import NodeStore
 class InventoryView:
     """What is there, for the API to show."""
 
-    def __init__(self, nodes: NodeStore, addresses: AddressStore, boot_entries: BootEntries) -> None:
+    def __init__(
+        self,
+        nodes: NodeStore,
+        addresses: AddressStore,
+        boot_entries: BootEntries,
+        *,
+        host_key: Callable[[str], str | None],
+    ) -> None:
         self._nodes = nodes
         self._addresses = addresses
         self._boot_entries = boot_entries
+        self._host_key = host_key
 
     def nodes(self) -> list[dict[str, Any]]:
         """All nodes by name, without their inventory."""
         return [_node(record) for record in self._nodes.list()]
 
     def node(self, name: str) -> dict[str, Any]:
-        """One node with inventory and facts. Raises NotFound."""
+        """One node with inventory and facts, and the host key that its SSH server has to show. Raises NotFound."""
         record = self._nodes.get(name)
-        return _node(record) | {"inventory": dict(record.inventory), "facts": dict(record.facts)}
+        known = {"inventory": dict(record.inventory), "facts": dict(record.facts)}
+        return _node(record) | {"host_key": self._host_key(name)} | known
 
     def addresses(self) -> list[dict[str, Any]]:
         """All allocated addresses."""

@@ -125,6 +125,11 @@ class Provisioning:
         self.secrets.set(name, values)
         return pair.public_line
 
+    def host_key(self, node: str) -> str | None:
+        """The public line of the host's key, for an operator's known_hosts; None when no operation made one."""
+        name = _host_key_name(node)
+        return self.secrets.get(name)["public"] if name in self.secrets.names() else None
+
     def forget_host_key(self, node: str, *, operation: str) -> bool:
         """No key pair of this operation is kept for the host. True if there was one."""
         name = _host_key_name(node)

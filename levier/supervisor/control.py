@@ -39,6 +39,7 @@ def run_here(settings: UpSettings, on_change: OnChange) -> None:
     """
     state_dir = StateDir(settings.state_dir)
     state_dir.create()
+    os.umask(0o077)  # databases and logs are their owner's alone, in the foreground too
     with _locked(state_dir), _logging_to(state_dir):
         specs = processes(settings)
         end_leftovers(state_dir)

@@ -93,7 +93,6 @@ def _end(daemon: subprocess.Popen[bytes]) -> None:
 
 def main(argv: list[str]) -> int:
     """The supervisor ran until it was told to stop; 1 when the start failed."""
-    os.umask(0o077)
     try:
         run_here(UpSettings.from_json(json.loads(argv[0])), lambda _record: None)
     except LevierError as error:

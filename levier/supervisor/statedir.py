@@ -37,10 +37,17 @@ class StateDir:
         return self.path / "log" / f"{name}.log"
 
     def create(self) -> None:
-        """The directories exist, readable by their owner alone. Safe to repeat. Raises InvalidRequest."""
+        """The directories exist, readable by their owner alone. Safe to repeat. Raises InvalidRequest.
+
+        Others may pass through a state directory that is made here: dnsmasq gives up its privileges and still reads
+        `netboot/` below it.
+        """
         try:
-            for directory in (self.path, self.run, self.path / "log"):
-                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self.path.exists():
+                self.path.mkdir(parents=True)
+                self.path.chmod(0o711)  # whatever the umask
+            for directory in (self.run, self.path / "log"):
+                directory.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise InvalidRequest(
                 f"cannot make {self.path}: {error.strerror}", hint="choose another place with --state-dir, or be root"

@@ -177,7 +177,9 @@ def test_a_broken_record_is_named_and_an_absent_one_is_none(tmp_path: Path) -> N
 def test_the_lock_is_held_once_and_free_again_when_closed(tmp_path: Path) -> None:
     state_dir = StateDir(tmp_path / "s")
     state_dir.create()
-    assert state_dir.path.stat().st_mode & 0o777 == 0o700
+    assert state_dir.path.stat().st_mode & 0o777 == 0o711, "dnsmasq without privileges passes through"
+    assert state_dir.run.stat().st_mode & 0o777 == 0o700
+    assert state_dir.log("x").parent.stat().st_mode & 0o777 == 0o700
     lock = state_dir.lock()
     assert lock is not None
     assert state_dir.lock() is None
