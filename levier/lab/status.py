@@ -33,6 +33,8 @@ class _Sources:
     live: dict[str, dict[str, Any]] = field(default_factory=dict)
     counts: defaultdict[str, _Counts] = field(default_factory=lambda: defaultdict(_Counts))
     addresses: dict[str, str] = field(default_factory=dict)
+    cgroups: CgroupTree | None = None
+    """Asked only when there is no daemon to ask."""
 
 
 def lab_status(layout: Layout) -> dict[str, Any]:
@@ -48,8 +50,8 @@ def lab_status(layout: Layout) -> dict[str, Any]:
         live={node["name"]: node for node in last.get("nodes", [])},
         counts=_count(layout),
         addresses=neighbours(spec.namespace),
+        cgroups=None if daemon else CgroupTree(spec.name),
     )
-    cgroups = CgroupTree(spec.name)
     return {
         "name": spec.name,
         "daemon": "running" if daemon else "dead",
@@ -63,7 +65,7 @@ def lab_status(layout: Layout) -> dict[str, Any]:
         "server_address": str(SERVER),
         "site_file": str(layout.site),
         "credentials_file": str(layout.credentials),
-        "nodes": [_node(node, sources, cgroups) for node in spec.nodes],
+        "nodes": [_node(node, sources) for node in spec.nodes],
     }
 
 
@@ -95,9 +97,9 @@ def _count(layout: Layout) -> defaultdict[str, _Counts]:
     return counts
 
 
-def _node(node: NodeSpec, sources: _Sources, cgroups: CgroupTree) -> dict[str, Any]:
+def _node(node: NodeSpec, sources: _Sources) -> dict[str, Any]:
     live, counts = sources.live.get(node.name, {}), sources.counts[node.name]
-    pids = cgroups.pids(f"node/{node.name}") if not sources.alive else []
+    pids = sources.cgroups.pids(f"node/{node.name}") if sources.cgroups else []
     # Without the daemon its processes tell: they run on when it is killed.
     power = live["power"] if sources.alive else ("on" if pids else "off")
     return {
