@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 import httpx
 
+from levier.supervisor.catalogue import PREFECT_SERVER_SETTINGS
+
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 
@@ -53,7 +55,7 @@ class PrefectServer:
             "PYTHONPATH": str(ROOT),
             "PREFECT_HOME": str(self.home),
             "PREFECT_API_URL": self.api_url,
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            **PREFECT_SERVER_SETTINGS,
             "PREFECT_WORKER_QUERY_SECONDS": "0.5",
         }
 

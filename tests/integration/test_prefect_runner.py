@@ -103,7 +103,11 @@ def start(server: PrefectServer, traces: Traces, **parameters: Any) -> str:
 
 
 def wait_state(server: PrefectServer, run: str, state: str, *, timeout_s: float = 60) -> None:
-    until(lambda: server.state(run) == state, timeout_s=timeout_s, what=f"{run} is {state}")
+    try:
+        until(lambda: server.state(run) == state, timeout_s=timeout_s, what=f"{run} is {state}")
+    except AssertionError as error:
+        error.add_note(f"it is {server.run(run)['state']}, attempts {server.run(run)['run_count']}")
+        raise
 
 
 def wait_process_gone(pid: int, *, timeout_s: float) -> None:
@@ -195,6 +199,14 @@ def test_a_stopped_runner_ends_at_once_and_its_runs_go_on_later(
     assert "cancelled" not in traces.lines()
 
 
+def let_another_run_pass(server: PrefectServer, traces: Traces) -> None:
+    """Another run has gone from its start to its end: time enough for what must not happen."""
+    other = Traces(traces.directory / "other")
+    other.directory.mkdir()
+    other.go()
+    wait_state(server, start(server, other), "COMPLETED")
+
+
 def test_cancelling_reaches_the_flow_and_is_not_taken_for_a_crash(
     server: PrefectServer, runner: Runner, traces: Traces
 ) -> None:
@@ -203,11 +215,7 @@ def test_cancelling_reaches_the_flow_and_is_not_taken_for_a_crash(
     server.cancel(run)
     traces.wait_for("cancelled", timeout_s=20)
     wait_state(server, run, "CANCELLED", timeout_s=20)
-    # Another run passes through entirely meanwhile: time enough for a wrong resumption.
-    other = Traces(traces.directory / "other")
-    other.directory.mkdir()
-    other.go()
-    wait_state(server, start(server, other), "COMPLETED")
+    let_another_run_pass(server, traces)
     assert server.state(run) == "CANCELLED"
     assert len(traces.pids()) == 1
 
@@ -231,8 +239,10 @@ def test_retry_of_a_cancelled_run_goes_on_where_it_stopped(
     traces.wait_for("do wait")
     server.cancel(run)
     wait_state(server, run, "CANCELLED", timeout_s=20)
-    traces.go()
     server.retry(run)
+    until(lambda: len(traces.pids()) == 2, timeout_s=60, what="a second attempt")
+    let_another_run_pass(server, traces)  # the old cancellation is not replayed to the new attempt
+    traces.go()
     wait_state(server, run, "COMPLETED")
     assert traces.lines().count("do first") == 1
     assert server.run(run)["run_count"] == 2
