@@ -15,12 +15,14 @@ from levier.services.registry import Services
 
 def create_app(services: Services, *, token: str) -> FastAPI:
     """An ASGI application over `services`; every route but `/v1/health` asks for the token."""
-    app = FastAPI(title="Levier", version=__version__)
+    # Its own description is behind the token too: FastAPI would publish it to anybody.
+    app = FastAPI(title="Levier", version=__version__, openapi_url=None)
     app.state.services = services
     app.add_exception_handler(LevierError, _problem)
     guarded = APIRouter(prefix="/v1", dependencies=[Depends(require_token(token))])
     for module in (sites, nodes, stored_secrets, images, operations):
         guarded.include_router(module.router)
+    guarded.add_api_route("/openapi.json", app.openapi, methods=["GET"], include_in_schema=False)
     app.include_router(guarded)
     app.add_api_route("/v1/health", _health, methods=["GET"])
     return app

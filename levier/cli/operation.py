@@ -85,7 +85,7 @@ def show(operation: str, as_json: Json = False) -> None:
     if as_json:
         show_json(answer)
         return
-    for key in ("id", "kind", "state", "revision", "started", "finished", "error", "safe_state"):
+    for key in ("id", "kind", "state", "revision", "started", "finished", "error", "hint", "safe_state"):
         console.print(f"[bold]{key:<10}[/]", cell(answer.get(key)))
     for name, outcome in answer["outcomes"].items():
         console.print(f"[bold]{name:<10}[/]", cell(outcome))

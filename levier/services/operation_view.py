@@ -28,6 +28,7 @@ def as_map(status: OperationStatus, *, steps: bool) -> dict[str, Any]:
         "started": status.started.isoformat() if status.started else None,
         "finished": status.finished.isoformat() if status.finished else None,
         "error": status.error,
+        "hint": _hint(status),
         "outcomes": {name: _outcome(target) for name, target in status.targets.items()},
         "safe_state": _safe_state(status),
     }
@@ -35,6 +36,12 @@ def as_map(status: OperationStatus, *, steps: bool) -> dict[str, Any]:
         shown["steps"] = [_step(step) for step in status.steps]
         shown["stands"] = [f"{step.step} {step.target}" for step in status.stands]
     return shown
+
+
+def _hint(status: OperationStatus) -> str | None:
+    """The way out of what failed: of the undo that failed, else of the step that failed first."""
+    failed = [s.undo_error for s in status.steps if s.undo_error] + [s.error for s in status.steps if s.error]
+    return next((error.hint for error in failed if error is not None and error.hint), None)
 
 
 def _outcome(target: TargetStatus) -> str:

@@ -78,7 +78,7 @@ def test_an_unknown_secret_names_the_way_to_store_it(store: SecretStore) -> None
     with pytest.raises(NotFound) as caught:
         store.get("lab-bmc")
     assert caught.value.message == "there is no secret named 'lab-bmc'"
-    assert caught.value.hint == "store it: levier secret set lab-bmc"
+    assert caught.value.hint == "store it: levier secret set lab-bmc --username USER"
     store.set("lab-bmc2", LOGIN)
     with pytest.raises(NotFound, match="did you mean 'lab-bmc2'"):
         store.get("lab-bmc")
