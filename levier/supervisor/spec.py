@@ -54,7 +54,8 @@ class ProcessSpec:
     depends_on: tuple[str, ...] = ()
     """Names of processes that are ready before this one is started, and stopped after it."""
     restart: RestartPolicy = RestartPolicy()
-    start_timeout_s: float = 120.0
+    start_timeout_s: float = 300.0
+    """Ample: on a busy two-core machine the Prefect server was seen to take 76 s."""
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout_s: float = 10.0
     namespace: str | None = None

@@ -68,7 +68,7 @@ class PrefectServer:
                 argv, env=self.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
         try:
-            until(self._ready, timeout_s=90, what=f"the Prefect server is ready, see {self.home}/server.log")
+            until(self._ready, timeout_s=300, what=f"the Prefect server is ready, see {self.home}/server.log")
             yield
         finally:
             process.terminate()

@@ -39,7 +39,7 @@ class Runner:
             self._process = subprocess.Popen(
                 argv, env=self._server.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
-        until(ready.exists, timeout_s=60, what=f"the runner is ready, see {self._home}/runner.log")
+        until(ready.exists, timeout_s=180, what=f"the runner is ready, see {self._home}/runner.log")
 
     def signal(self, signum: signal.Signals) -> None:
         assert self._process is not None

@@ -51,7 +51,7 @@ class Operator:
 
     def levier(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         argv = [*LEVIER, *arguments]
-        return subprocess.run(argv, env=self.environment, capture_output=True, text=True, check=False, timeout=150)
+        return subprocess.run(argv, env=self.environment, capture_output=True, text=True, check=False, timeout=600)
 
     def up(self, *names: str, more: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
         only = [argument for name in names for argument in ("--only", name)]
