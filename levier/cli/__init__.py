@@ -42,6 +42,12 @@ def version() -> None:
     print(__version__)
 
 
+def _problem(problem: dict[str, object]) -> str:
+    """One finding of a site file: where, what is wrong, what would be right."""
+    what = "; ".join(str(problem[key]) for key in ("message", "expected") if problem.get(key))
+    return f"line {problem.get('line')}: {problem.get('path')}: {what}"
+
+
 def main() -> None:
     """The command ended; its exit status is 0 on success, 1 on an error that was explained, 2 on wrong usage."""
     try:
@@ -50,7 +56,7 @@ def main() -> None:
         errors.print(f"[bold red]error:[/] {error}", highlight=False)
         for problem in getattr(error, "problems", ()):
             if isinstance(problem, dict):
-                errors.print(f"  line {problem.get('line')}: {problem.get('path')}: {problem.get('message')}")
+                errors.print(f"  {_problem(problem)}", highlight=False, markup=False, soft_wrap=True)
         if error.hint:
             errors.print(f"way out: {error.hint}", highlight=False)
         sys.exit(1)

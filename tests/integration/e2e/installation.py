@@ -11,12 +11,14 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import httpx
 from ruamel.yaml import YAML
 
+from levier.lab.rack import Rack
 from tests.integration.e2e.ledger import Mark
 from tests.integration.e2e.shelf import bring_from, leave_at
 from tests.integration.e2e.terminal import ENDED, PATIENCE_S, Terminal, until
@@ -53,8 +55,11 @@ class Installation:
         self.prefect = httpx.Client(
             base_url=f"http://127.0.0.1:{self.prefect_port}/api", timeout=PATIENCE_S, trust_env=False
         )
+        self.rack = Rack.at(name=self.lab, directory=directory / "lab")
         self.key = directory / "operator-key"
         self.site: Site = {}
+        self._revision = 0
+        self._first_revision = 0
 
     # --- beginning and end ------------------------------------------------------------------------------------------
 
@@ -74,13 +79,13 @@ class Installation:
         self.up()
         terminal.ok("image", "build", IMAGE, "--kernel", "cloud", timeout_s=BUILD_S)
         leave_at(self._shared_images(), self.images)
-        lab = self.lab_status()
+        lab = terminal.json("lab", "status", "--name", self.lab)
         for name, values in json.loads(Path(lab["credentials_file"]).read_text()).items():
             terminal.ok("secret", "set", name, "--stdin-json", stdin=json.dumps(values))
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)], check=True)
         self.site = YAML(typ="safe").load(Path(lab["site_file"]).read_text())
         self.site["site"]["authorized_keys"] = [self.key.with_suffix(".pub").read_text().strip()]
-        self.apply(self.site)
+        self._first_revision = self.apply(self.site)
 
     def up(self) -> None:
         """`levier up` in the lab's network."""
@@ -101,15 +106,20 @@ class Installation:
 
     # --- site -------------------------------------------------------------------------------------------------------
 
-    def changed_site(self, change: Callable[[Site], None]) -> Path:
-        """A site file that differs from the applied one by `change`; not applied."""
+    def changed(self, change: Callable[[Site], None]) -> Site:
+        """The site, but for `change`."""
         site = copy.deepcopy(self.site)
         change(site)
-        return self._write(site)
+        return site
+
+    def changed_site(self, change: Callable[[Site], None]) -> Path:
+        """A site file that differs from the applied one by `change`; not applied."""
+        return self._write(self.changed(change))
 
     def apply(self, site: Site) -> int:
         """The site is the newest revision; its number."""
-        return int(self.terminal.json("site", "apply", str(self._write(site)))["revision"])
+        self._revision = int(self.terminal.json("site", "apply", str(self._write(site)))["revision"])
+        return self._revision
 
     def _write(self, site: Site) -> Path:
         out = io.StringIO()
@@ -120,21 +130,16 @@ class Installation:
 
     # --- looking ----------------------------------------------------------------------------------------------------
 
-    def lab_status(self) -> dict[str, Any]:
-        """The lab's own status."""
-        status: dict[str, Any] = self.terminal.json("lab", "status", "--name", self.lab)
-        return status
-
-    def machine(self, node: str) -> dict[str, Any]:
-        """What the lab says of one machine."""
-        return next(m for m in self.lab_status()["nodes"] if m["name"] == node)
+    def machines(self) -> dict[str, dict[str, Any]]:
+        """What the lab says of each machine, as `levier lab status --json` does."""
+        return {m["name"]: m for m in self.rack.status()["nodes"]}
 
     def mark(self) -> Mark:
         """This place in the lab's ledger."""
         return Mark(self._events, max((e["seq"] for e in self._events(0)), default=0))
 
     def _events(self, since: int) -> list[dict[str, Any]]:
-        return list(self.terminal.json("lab", "events", "--name", self.lab, "--since", str(since)))
+        return [asdict(event) for event in self.rack.events(since=since)]
 
     def nodes(self) -> dict[str, dict[str, Any]]:
         """The nodes as `levier node list` shows them, by name."""
@@ -153,8 +158,8 @@ class Installation:
         """Whatever an undone operation must not leave in Levier, in words."""
         return [
             f"{what}: {each}"
-            for what in ("address", "boot-entry")
-            for each in self.terminal.json(what, "list")
+            for what in ("addresses", "boot-entries")
+            for each in self.get(f"/{what}")
             if each["node"] in nodes
         ]
 
@@ -166,18 +171,21 @@ class Installation:
         headers = {"Authorization": f"Bearer {token}"}
         return httpx.Client(base_url=self.api_url, headers=headers, timeout=PATIENCE_S, trust_env=False)
 
+    def get(self, path: str) -> Any:
+        """What the REST API answers."""
+        with self.api() as api:
+            return api.get(path).raise_for_status().json()
+
     def steps(self, identity: str) -> dict[tuple[str, str], dict[str, Any]]:
         """(step, node) → the step as it is now."""
-        with self.api() as api:
-            shown = api.get(f"/operations/{identity}").raise_for_status().json()
+        shown = self.get(f"/operations/{identity}")
         return {(s["step"], s["target"]): s for s in shown["steps"]}
 
     def ended(self, identity: str) -> dict[str, Any]:
         """The operation once it has ended."""
 
         def look() -> dict[str, Any] | None:
-            with self.api() as api:
-                shown: dict[str, Any] = api.get(f"/operations/{identity}").raise_for_status().json()
+            shown: dict[str, Any] = self.get(f"/operations/{identity}")
             return shown if shown["state"] in ENDED else None
 
         return until(look, what=f"operation {identity} ended", every_s=0.5)
@@ -206,11 +214,11 @@ class Installation:
                     assert answer.is_success, f"{verb} of {operation['id']}: {answer.text}"
                     flow_run = answer.json()["flow_run"]
                     until(lambda r=flow_run: self._done(r), what=f"{verb} of {operation['id']}")  # type: ignore[misc]
-        self.apply(self.site)
-        machines = self.lab_status()["nodes"]
-        assert {m["name"]: m["power"] for m in machines} == dict.fromkeys(NODES, "off")
+        if self._revision != self._first_revision:
+            self._first_revision = self.apply(self.site)
+        assert {name: m["power"] for name, m in self.machines().items()} == dict.fromkeys(NODES, "off")
         assert not self.traces(*NODES)
-        assert {n["state"] for n in self.nodes().values()} <= {"enrolled", "available"}
+        assert {n["state"] for n in self.get("/nodes")} <= {"enrolled", "available"}
 
     @staticmethod
     def _taking_back(api: httpx.Client, operation: dict[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -28,3 +30,24 @@ def leave_at(shared: Path, own: Path) -> None:
             half.rename(place)
         except OSError:  # another run was faster
             shutil.rmtree(half)
+
+
+def spoilt_copy(shelf: Path, *, as_name: str) -> str:
+    """An image `as_name` that unpacks to a bootable disk and is not, byte for byte, what its record says; its name.
+
+    A zstd skippable frame (RFC 8878, 3.1.2) is added: its content is part of the checksum and of nothing else.
+    """
+    newest = max(shelf.glob("*/image.json"), key=lambda record: record.stat().st_mtime).parent
+    place = shelf.parent / as_name / newest.name
+    shutil.copytree(newest, place)
+    file, record_file = place / "image.raw.zst", place / "image.json"
+    with file.open("ab") as image:
+        image.write(bytes.fromhex("502a4d18") + (8).to_bytes(4, "little") + b"as built")
+    record = json.loads(record_file.read_text())
+    with file.open("rb") as image:
+        digest = hashlib.file_digest(image, "sha256").hexdigest()
+    record_file.write_text(json.dumps(record | {"name": as_name, "sha256": digest, "size_bytes": file.stat().st_size}))
+    with file.open("r+b") as image:
+        image.seek(-1, os.SEEK_END)
+        image.write(b"!")
+    return as_name

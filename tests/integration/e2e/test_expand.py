@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -36,9 +37,9 @@ def expanded(installation: Installation) -> Iterator[Expanded]:
 
 
 def test_every_node_is_ready_and_described(expanded: Expanded) -> None:
-    revision = expanded.operation["revision"]
+    revision, machines = expanded.operation["revision"], expanded.levier.machines()
     for name in DEPLOYED:
-        node, machine = expanded.nodes[name], expanded.levier.machine(name)
+        node, machine = expanded.nodes[name], machines[name]
         assert node["state"] == "ready"
         assert node["zone"] == machine["zone"] == name[0]
         assert node["serial"] == machine["serial"]
@@ -70,9 +71,9 @@ def test_the_operation_tells_every_step(expanded: Expanded) -> None:
 
 
 def test_the_ledger_bears_it_out(expanded: Expanded) -> None:
-    page = expanded.mark.page()
+    page, machines = expanded.mark.page(), expanded.levier.machines()
     for name in DEPLOYED:
-        of_node, machine = page.of(name), expanded.levier.machine(name)
+        of_node, machine = page.of(name), machines[name]
         assert of_node.powered_on() == 1
         assert of_node.booted_from() == ["pxe", "disk"]
         assert of_node.image_writes() == 1
@@ -90,7 +91,7 @@ def test_boot_entries_are_gone_once_the_hosts_run(expanded: Expanded) -> None:
 
 def ssh(levier: Installation, node: str, *command: str, host_key: str) -> subprocess.CompletedProcess[str]:
     """The system's own client with the operator's own key, from inside the rack's network."""
-    address = levier.nodes()[node]["address"]
+    address = levier.get(f"/nodes/{node}")["address"]
     known = levier.directory / f"known-hosts-{node}"
     known.write_text(f"{address} {host_key}\n")
     options = [
@@ -110,19 +111,18 @@ def ssh(levier: Installation, node: str, *command: str, host_key: str) -> subpro
 
 @pytest.mark.parametrize("node", DEPLOYED)
 def test_the_operator_logs_in_with_the_host_key_that_levier_reports(expanded: Expanded, node: str) -> None:
-    host_key = expanded.levier.terminal.json("node", "show", node)["host_key"]
-    assert re.fullmatch(r"ssh-ed25519 \S+( \S+)?", host_key)
-    told = ssh(expanded.levier, node, "hostname; cat /etc/levier/revision /etc/machine-id", host_key=host_key)
+    shown = expanded.levier.terminal.json("node", "show", node)
+    assert re.fullmatch(r"ssh-ed25519 \S+( \S+)?", shown["host_key"])
+    told = ssh(expanded.levier, node, "hostname; cat /etc/machine-id /etc/levier/revision", host_key=shown["host_key"])
     assert told.returncode == 0, told.stderr
-    hostname, revision, machine_id = told.stdout.split()
+    hostname, machine_id, revision = told.stdout.splitlines()
     assert hostname == node
-    assert revision == str(expanded.operation["revision"])
-    facts = expanded.levier.terminal.json("node", "show", node)["facts"]
-    assert facts["machine_id"] == machine_id
+    assert machine_id == shown["facts"]["machine_id"]
+    assert json.loads(revision)["revision"] == expanded.operation["revision"] == shown["revision"]
 
 
 def test_a_host_that_shows_another_key_is_not_taken_for_it(expanded: Expanded) -> None:
-    keys = [expanded.levier.terminal.json("node", "show", node)["host_key"] for node in DEPLOYED]
+    keys = [expanded.levier.get(f"/nodes/{node}")["host_key"] for node in DEPLOYED]
     assert len({key.split()[1] for key in keys}) == len(keys), "every host has a key of its own"
     told = ssh(expanded.levier, DEPLOYED[0], "true", host_key=keys[1])
     assert told.returncode == 255
@@ -155,14 +155,14 @@ def test_rollback_takes_everything_back(expanded: Expanded) -> None:
     assert all(outcome.startswith("undone") for outcome in rolled_back["outcomes"].values())
     assert rolled_back["safe_state"].startswith(", ".join(DEPLOYED))
     assert levier.traces(*DEPLOYED) == []
-    nodes, machines = levier.nodes(), {m["name"]: m for m in levier.lab_status()["nodes"]}
+    nodes, machines = levier.nodes(), levier.machines()
     for name in DEPLOYED:
         assert machines[name]["power"] == "off"
         assert machines[name]["boot_device"] == "none"
         assert (nodes[name]["state"], nodes[name]["address"], nodes[name]["os"]) == ("enrolled", None, None)
         assert nodes[name]["revision"] is None
         assert mark.page().of(name).booted_from() == ["pxe", "disk"], "taking back boots nothing"
-        assert levier.terminal.json("node", "show", name)["host_key"] is None
+        assert levier.get(f"/nodes/{name}")["host_key"] is None
     again = levier.terminal.run("rollback", expanded.operation["id"])
     assert again.status == 1
     assert "rolled_back already" in again.err
