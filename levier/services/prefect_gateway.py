@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -59,7 +60,9 @@ class PrefectGateway:
 
     def retry(self, flow_run_id: str) -> None:
         """The run is scheduled again under the same id, as Prefect's Retry button does. Safe to repeat."""
-        body = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
+        # Without the time no worker is ever handed the run.
+        details = {"scheduled_time": datetime.now(UTC).isoformat()}
+        body = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry", "state_details": details}, "force": True}
         self._call("POST", f"/flow_runs/{flow_run_id}/set_state", body)
 
     def cancel(self, flow_run_id: str) -> None:
