@@ -136,7 +136,7 @@ class SecretStore:
         except FileNotFoundError as error:
             if create and not self.names():
                 return self._new_key()
-            hint = "put back the key file, or delete the secrets and store them again: levier secret set NAME --username USER"
+            hint = "put back the key file, or delete the secrets and store them again (levier secret set)"
             raise Conflict(f"the key file {self._key_file} of the secrets is missing", hint=hint) from error
         if stat.S_IMODE(status.st_mode) & 0o077:
             message = f"the key file {self._key_file} can be read by others (mode {stat.S_IMODE(status.st_mode):04o})"

@@ -1,8 +1,8 @@
 """Power-on → SSH with Levier, as a ratio to the same node booted by a hand-written script with no orchestrator.
 
 The script is what an administrator would write: ipmitool, dnsmasq, a small web server, ssh in a loop. Both sides boot
-the same firmware, ramdisk and image on the same virtual machine, one after the other. Both clocks start at the chassis' own
-record of the power-on and end at an SSH login with a verified host key.
+the same firmware, ramdisk and image on the same virtual machine, one after the other. Both clocks start at the chassis'
+own record of the power-on and end at an SSH login with a verified host key.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bad input meets an error that names the cause and the way out, and changes nothing: the lab's ledger is the witness."""
+"""Bad input meets an error that names cause and way out, and changes nothing: the lab's ledger is the witness."""
 
 from __future__ import annotations
 
