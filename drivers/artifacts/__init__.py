@@ -1,1 +1,1 @@
-"""What image and ramdisk builds share: running tools, the package archive of this machine, the shelf of finished builds."""
+"""What image and ramdisk builds share: running tools, this machine's package archive, the shelf of finished builds."""

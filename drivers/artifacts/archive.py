@@ -18,7 +18,10 @@ _HINT = "build on a Debian machine whose apt sources name the suites in full, e.
 
 @dataclass(frozen=True, slots=True)
 class ArchiveEntry:
-    """One repository of the archive: `suffix` is what follows the code name in its suite (``""``, ``-updates``, ``-security``)."""
+    """One repository of the archive.
+
+    `suffix` is what follows the code name in its suite: nothing, ``-updates`` or ``-security``.
+    """
 
     uri: str
     suffix: str
@@ -44,7 +47,8 @@ class Archive:
 def parse_targets(listing: str, codename: str, keyrings_of: dict[str, tuple[str, ...]]) -> Archive:
     """The archive that `listing` (lines of ``uri|suite|component|source``) describes for the release `codename`.
 
-    Only Debian's own suites count: the code name, with ``-updates`` or ``-security``. Raises InvalidRequest when the release itself is missing.
+    Only Debian's own suites count: the code name, with ``-updates`` or ``-security``. Raises InvalidRequest when the
+    release itself is missing.
     """
     components: dict[tuple[str, str], list[str]] = {}
     origin: dict[tuple[str, str], str] = {}

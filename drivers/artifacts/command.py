@@ -21,7 +21,7 @@ def require_root(purpose: str) -> None:
 
 
 def require_tools(tools: Mapping[str, str]) -> None:
-    """Every tool is installed. `tools` maps a program to its Debian package. Raises InvalidRequest naming the missing."""
+    """Every tool is installed; `tools` maps a program to its Debian package. Raises InvalidRequest if not."""
     missing = {tool: package for tool, package in tools.items() if shutil.which(tool, path=_PATH) is None}
     if missing:
         raise InvalidRequest(
@@ -50,8 +50,8 @@ def run_tool(
 ) -> str:
     """The program ended with status 0; its standard output and error, interleaved, are returned.
 
-    The program cannot outlive the calling thread (it is killed with it). Raises Rejected with the end of its output on any other status,
-    OutcomeUnknown when `timeout_s` runs out, InvalidRequest when the program is not installed.
+    The program cannot outlive the calling thread (it is killed with it). Raises Rejected with the end of its output on
+    any other status, OutcomeUnknown when `timeout_s` runs out, InvalidRequest when `setpriv` is not installed.
     """
     environment = {"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", **(env or {})}
     try:
@@ -76,7 +76,7 @@ def run_tool(
 
 
 def isolated(command: Sequence[str]) -> list[str]:
-    """`command` wrapped so that every mount it makes and every process it starts ends with it, also when it is killed."""
+    """`command` wrapped so that its mounts and its processes end with it, also when it is killed."""
     return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", *command]
 
 

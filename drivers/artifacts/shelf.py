@@ -30,11 +30,16 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def source_digest(*directories: Path) -> str:
-    """Lower-case hexadecimal SHA-256 over the names and contents of all source and data files in `directories`."""
+def source_digest(*directories: Path, without: str = "") -> str:
+    """Lower-case hexadecimal SHA-256 over the names and contents of all source and data files in `directories`.
+
+    Files whose names begin with `without`, when it is given, do not count.
+    """
     digest = hashlib.sha256()
     for directory in directories:
         for path in sorted(p for p in directory.iterdir() if p.is_file() and p.suffix != ".pyc"):
+            if without and path.name.startswith(without):
+                continue
             digest.update(f"{directory.name}/{path.name}\0{path.stat().st_size}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -72,7 +77,7 @@ def work_directory(cache: Path, name: str) -> Iterator[Path]:
 
 
 def publish(work: Path, target: Path) -> None:
-    """`target` is the complete directory `work`, in one atomic rename, flushed to disk. An earlier `target` is replaced."""
+    """`target` is the complete directory `work`, in one atomic rename, flushed to disk. An earlier one is replaced."""
     work.chmod(0o755)
     for path in work.iterdir():
         with path.open("rb") as stream:

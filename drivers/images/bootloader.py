@@ -14,7 +14,18 @@ EFI_DIRECTORY = "/usr/lib/grub/x86_64-efi"
 _PREFIX = "(,gpt3)/boot/grub"
 """The third partition of whatever disk the firmware started GRUB from."""
 
-_COMMON_MODULES = ("part_gpt", "ext2", "normal", "linux", "search", "search_fs_uuid", "configfile", "echo", "test", "all_video")
+_COMMON_MODULES = (
+    "part_gpt",
+    "ext2",
+    "normal",
+    "linux",
+    "search",
+    "search_fs_uuid",
+    "configfile",
+    "echo",
+    "test",
+    "all_video",
+)
 _BIOS_MODULES = ("biosdisk", *_COMMON_MODULES)
 _EFI_MODULES = ("efi_gop", "efi_uga", *_COMMON_MODULES)
 

@@ -53,10 +53,11 @@ class _Inputs:
 def build_image(recipe: ImageRecipe, cache: Path, progress: Progress) -> BuiltImage:
     """The image of `recipe` is on the shelf, built anew only when its inputs changed; its file is verified.
 
-    Inputs: the recipe, this builder, the boot loader, and the package versions the archive offers now. When the archive cannot be
-    reached an image of the same recipe and builder is kept, and its `note` says so. Needs root; takes about a minute and 2 GB of
-    scratch space. Safe to repeat, and to interrupt: nothing half-built is ever seen. Raises InvalidRequest (tool missing, not root), Conflict (the same image is
-    being built), Unreachable (no archive and no earlier image), Rejected (a build step failed).
+    Inputs: the recipe, this builder, the boot loader, and the package versions the archive offers now. When the archive
+    cannot be reached an image of the same recipe and builder is kept, and its `note` says so. Needs root; takes about a
+    minute and 2 GB of scratch space. Safe to repeat, and to interrupt: nothing half-built is ever seen. Raises
+    InvalidRequest (tool missing, not root), Conflict (the same image is being built), Unreachable (no archive and no
+    earlier image), Rejected (a build step failed).
     """
     require_root("building an image")
     require_tools(_TOOLS)
@@ -83,7 +84,7 @@ def _recipe_digest(recipe: ImageRecipe) -> str:
     return inputs_digest(
         {
             "recipe": recipe.inputs(),
-            "builder": source_digest(here, Path(artifacts.__file__).parent),
+            "builder": source_digest(here, Path(artifacts.__file__).parent, without="seed"),
             "boot_loader": sorted(versions.splitlines()),
         }
     )
@@ -146,7 +147,9 @@ def _compress(raw: Path, target: Path) -> None:
 
 
 def _record(recipe: ImageRecipe, inputs: _Inputs, image: Path, known: dict[str, Any]) -> ImageRecord:
-    kernel = next(name for name in known["packages"] if name.startswith("linux-image-6") or name.startswith("linux-image-5"))
+    kernel = next(
+        name for name in known["packages"] if name.startswith("linux-image-6") or name.startswith("linux-image-5")
+    )
     return ImageRecord(
         name=recipe.name,
         suite=recipe.suite,

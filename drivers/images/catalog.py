@@ -61,7 +61,10 @@ class BuiltImage:
 
 
 def read_image(directory: Path) -> BuiltImage:
-    """The image in one directory of the shelf. Raises NotFound when there is none, MalformedReply when its record is unreadable."""
+    """The image in one directory of the shelf.
+
+    Raises NotFound when there is none, MalformedReply when its record is unreadable.
+    """
     record_path = directory / RECORD_FILE
     try:
         record = ImageRecord.model_validate_json(record_path.read_bytes())
@@ -76,14 +79,17 @@ def read_image(directory: Path) -> BuiltImage:
 
 def list_images(cache: Path) -> tuple[BuiltImage, ...]:
     """All images on the shelf, by name, newest first. Their files are not read; see `verify_image`."""
-    images = [read_image(path.parent) for path in cache.glob(f"*/*/{RECORD_FILE}") if not path.parent.name.startswith(".")]
+    images = [
+        read_image(path.parent) for path in cache.glob(f"*/*/{RECORD_FILE}") if not path.parent.name.startswith(".")
+    ]
     return tuple(sorted(images, key=lambda image: (image.name, -image.record.built_at.timestamp())))
 
 
 def verify_image(path: Path) -> BuiltImage:
     """The image file at `path` (or in the directory `path`) is byte for byte what was built.
 
-    Reads the whole file, a second for a few hundred MB; safe to repeat. Raises Rejected on any difference, NotFound when it is missing.
+    Reads the whole file, a second for a few hundred MB; safe to repeat. Raises Rejected on any difference, NotFound
+    when it is missing.
     """
     image = read_image(path if path.is_dir() else path.parent)
     if not image.path.exists():

@@ -13,6 +13,10 @@ _BIOS_MIB = 1
 _ESP_MIB = 64
 """FAT32 needs 33 MiB at least, and some firmware reads nothing else."""
 _GPT_TAIL_MIB = 1
+# GRUB's manual, "BIOS installation"; UEFI specification 5.3.3; Discoverable Partitions Specification (root on x86-64).
+_BIOS_TYPE = "21686148-6449-6E6F-744E-656564454649"
+_ESP_TYPE = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+_ROOT_TYPE = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"
 _JOURNAL_MIB = 64
 _FREE_MIB = 128
 """What a host has to live on until it has grown its root file system over the disk."""
@@ -60,17 +64,20 @@ class DiskLayout:
         return self.bios_start_mib * _MIB // SECTOR
 
     def sfdisk_script(self) -> str:
-        """The partition table as sfdisk(8) reads it. Types: UEFI specification 5.3.3 and GRUB's manual, "BIOS installation"."""
-        return (
-            "label: gpt\n"
-            f'start={self.bios_start_mib}MiB, size={_BIOS_MIB}MiB, name="bios", type=21686148-6449-6E6F-744E-656564454649\n'
-            f'start={self.esp_start_mib}MiB, size={_ESP_MIB}MiB, name="esp", type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B\n'
-            f'start={self.root_start_mib}MiB, size={self.root_mib}MiB, name="root", type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709\n'
+        """The partition table as sfdisk(8) reads it."""
+        partitions = (
+            (self.bios_start_mib, _BIOS_MIB, "bios", _BIOS_TYPE),
+            (self.esp_start_mib, _ESP_MIB, "esp", _ESP_TYPE),
+            (self.root_start_mib, self.root_mib, "root", _ROOT_TYPE),
         )
+        lines = (
+            f'start={start}MiB, size={size}MiB, name="{name}", type={kind}' for start, size, name, kind in partitions
+        )
+        return "\n".join(("label: gpt", *lines)) + "\n"
 
 
 def layout_for(content_bytes: int) -> DiskLayout:
-    """The layout whose root partition holds `content_bytes` of files, with room for metadata, journal and first steps."""
+    """The layout whose root partition holds `content_bytes` of files, with room for metadata, journal and first use."""
     content_mib = -(-content_bytes // _MIB)
     return DiskLayout(root_mib=content_mib + content_mib // 12 + _JOURNAL_MIB + _FREE_MIB)
 
@@ -89,20 +96,18 @@ def make_disk(raw: Path, layout: DiskLayout) -> None:
 
 def make_root(raw: Path, layout: DiskLayout, *, content: Path, root_uuid: str) -> None:
     """The root partition of `raw` is an ext4 file system named ``root`` that holds `content`."""
-    # Features newer than GRUB 2.06 can read stay off; 4 KiB blocks also below 512 MiB; room to grow online to 16 TiB.
-    run_tool(
-        isolated(
-            ["mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-U", root_uuid, "-b", "4096", "-i", "16384", "-I", "256"]
-            + ["-m", "1", "-J", f"size={_JOURNAL_MIB}", "-O", "^metadata_csum_seed,^orphan_file"]
-            + ["-E", f"offset={layout.root_offset_bytes},lazy_itable_init=1,resize=4294967295"]
-            + ["-d", str(content), str(raw), f"{layout.root_mib}M"]
-        ),
-        timeout_s=600,
-    )
+    # 4 KiB blocks also below 512 MiB; features newer than GRUB 2.06 can read stay off; room to grow online to 16 TiB.
+    form = "-q -F -t ext4 -L root -b 4096 -i 16384 -I 256 -m 1 -O ^metadata_csum_seed,^orphan_file"
+    extended = f"offset={layout.root_offset_bytes},lazy_itable_init=1,resize=4294967295"
+    command = ["mke2fs", *form.split(), "-U", root_uuid, "-J", f"size={_JOURNAL_MIB}", "-E", extended]
+    run_tool(isolated([*command, "-d", str(content), str(raw), f"{layout.root_mib}M"]), timeout_s=600)
 
 
 def make_esp(raw: Path, layout: DiskLayout, *, loader: Path, work: Path) -> None:
-    """The EFI system partition of `raw` is FAT32 with `loader` at the removable-media path (UEFI specification 3.5.1.1)."""
+    """The EFI system partition of `raw` is FAT32 with `loader` where removable media have theirs.
+
+    Source of the path: UEFI specification 3.5.1.1.
+    """
     esp = work / "esp.vfat"
     with esp.open("wb") as stream:
         stream.truncate(_ESP_MIB * _MIB)

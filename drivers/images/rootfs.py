@@ -12,7 +12,9 @@ from drivers.images.recipe import ImageRecipe
 from levier.domain.errors import MalformedReply, Rejected, Unreachable
 
 _INSTALL = re.compile(r"^Inst (\S+) \((\S+) ", re.MULTILINE)
-_NO_NETWORK = re.compile(r"(Could not (resolve|connect)|Failed to fetch|Temporary failure|Connection (refused|timed out)|Unable to connect)")
+_NO_NETWORK = re.compile(
+    r"(Could not (resolve|connect)|Failed to fetch|Temporary failure|Connection (refused|timed out)|Unable to connect)"
+)
 _OPTIONS = (
     "--variant=essential",
     "--format=directory",
@@ -51,17 +53,21 @@ def resolve(recipe: ImageRecipe, archive: Archive) -> Resolution:
 
 
 def unpack(recipe: ImageRecipe, archive: Archive, *, target: Path) -> None:
-    """The directory `target` is an installed system. Raises Unreachable when the archive cannot be asked, Rejected else."""
+    """The directory `target` is an installed system. Raises Unreachable without an archive, Rejected else."""
     _bootstrap(recipe, archive, target=str(target), options=(), timeout_s=1800)
 
 
 def installed(root: Path) -> dict[str, str]:
     """Packages installed below `root`: name → version."""
-    listing = run_tool(["dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W", "-f", "${Package} ${Version}\n"], timeout_s=60)
+    listing = run_tool(
+        ["dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W", "-f", "${Package} ${Version}\n"], timeout_s=60
+    )
     return dict(line.split(" ", 1) for line in listing.splitlines())
 
 
-def _bootstrap(recipe: ImageRecipe, archive: Archive, *, target: str, options: tuple[str, ...], timeout_s: float) -> str:
+def _bootstrap(
+    recipe: ImageRecipe, archive: Archive, *, target: str, options: tuple[str, ...], timeout_s: float
+) -> str:
     command = ["mmdebstrap", *_OPTIONS, *options, f"--include={','.join(recipe.packages())}", recipe.suite, target, "-"]
     if target == "-":
         command.remove("--format=directory")

@@ -17,7 +17,11 @@ from levier.domain.errors import InvalidRequest
 SEED_DIRECTORY = "var/lib/cloud/seed/nocloud"
 _DIRECTORIES = ("var/lib/cloud/seed", SEED_DIRECTORY)
 _ENVIRONMENT = Environment(
-    undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True, autoescape=False  # noqa: S701
+    undefined=StrictUndefined,
+    keep_trailing_newline=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    autoescape=False,  # noqa: S701
 )
 # JSON strings are YAML strings (YAML 1.2, section 1.3): quoting that no content can break out of.
 _ENVIRONMENT.filters["quoted"] = lambda value: json.dumps(str(value), ensure_ascii=False)
@@ -31,8 +35,8 @@ _USERNAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 class SeedSpec:
     """What one host is to be at its first boot.
 
-    `instance_id` is unique per deployment: cloud-init applies a seed once per instance. `host_private_key` is OpenSSH PEM text, and never
-    shown by repr; the public keys are OpenSSH lines.
+    `instance_id` is unique per deployment: cloud-init applies a seed once per instance. `host_private_key` is OpenSSH
+    PEM text, and never shown by repr; the public keys are OpenSSH lines.
     """
 
     instance_id: str

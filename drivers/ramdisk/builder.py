@@ -80,10 +80,11 @@ def build_ramdisk(
 ) -> BuiltRamdisk:
     """Kernel and deploy ramdisk are on the shelf, built anew only when their inputs changed; both files are verified.
 
-    Inputs: kernel flavour and driver set, this builder and the agent, the programs taken from this machine, and the kernel version apt offers.
-    When a newer kernel cannot be fetched the last build is kept, and its `note` says so. Needs root; takes half a minute. Safe to repeat and to
-    interrupt. Raises InvalidRequest (tool missing, not root, apt knows no kernel), Conflict (one is being built), Unreachable (kernel cannot be fetched
-    and there is no earlier build), Rejected (a build step failed).
+    Inputs: kernel flavour and driver set, this builder and the agent, the programs taken from this machine, and the
+    kernel version apt offers. When a newer kernel cannot be fetched the last build is kept, and its `note` says so.
+    Needs root; takes half a minute. Safe to repeat and to interrupt. Raises InvalidRequest (tool missing, not root, apt
+    knows no kernel), Conflict (one is being built), Unreachable (kernel cannot be fetched and there is no earlier
+    build), Rejected (a build step failed).
     """
     require_root("building the deploy ramdisk")
     require_tools(_TOOL_PACKAGES)
@@ -104,13 +105,18 @@ def build_ramdisk(
 
 def list_ramdisks(cache: Path) -> tuple[BuiltRamdisk, ...]:
     """All ramdisks on the shelf, newest first. Their files are not read; see `verify_ramdisk`."""
-    found = [_read(path.parent) for path in cache.glob(f"{NAME}/*/{RECORD_FILE}") if not path.parent.name.startswith(".")]
+    found = [
+        _read(path.parent) for path in cache.glob(f"{NAME}/*/{RECORD_FILE}") if not path.parent.name.startswith(".")
+    ]
     return tuple(sorted(found, key=lambda built: -built.record.built_at.timestamp()))
 
 
 def verify_ramdisk(built: BuiltRamdisk) -> BuiltRamdisk:
-    """Kernel and ramdisk are byte for byte what was built. Raises Rejected on a difference, NotFound when a file is missing."""
-    for path, digest in ((built.kernel_path, built.record.kernel_sha256), (built.ramdisk_path, built.record.ramdisk_sha256)):
+    """Kernel and ramdisk are byte for byte what was built. Raises Rejected if not, NotFound when a file is missing."""
+    for path, digest in (
+        (built.kernel_path, built.record.kernel_sha256),
+        (built.ramdisk_path, built.record.ramdisk_sha256),
+    ):
         if not path.exists():
             raise NotFound(f"{path} is missing", hint="build the ramdisk again")
         if file_digest(path) != digest:
@@ -201,4 +207,7 @@ def _pack(root: Path, target: Path) -> None:
         timeout_s=300,
     )
     # The kernel's unpacker wants windows of at most 8 MiB (lib/decompress_unzstd.c), which these levels keep to.
-    run_tool(["zstd", "--quiet", "--threads=0", f"-{_COMPRESSION_LEVEL}", "--rm", str(archive), "-o", str(target)], timeout_s=900)
+    run_tool(
+        ["zstd", "--quiet", "--threads=0", f"-{_COMPRESSION_LEVEL}", "--rm", str(archive), "-o", str(target)],
+        timeout_s=900,
+    )

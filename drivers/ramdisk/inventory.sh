@@ -103,7 +103,6 @@ inventory() {
     done
     for nic in $(nic_names); do
         item "nic.$nic.mac" "$(first_line "/sys/class/net/$nic/address" | tr 'A-F' 'a-f')"
-        link=$(cat "/sys/class/net/$nic/carrier" 2>/dev/null)
-        item "nic.$nic.link" "${link:-0}"
+        item "nic.$nic.link" "$(cat "/sys/class/net/$nic/carrier" 2>/dev/null || echo 0)"
     done
 }

@@ -41,7 +41,9 @@ def find_kernel(flavour: KernelFlavour) -> KernelPackage:
     try:
         record = run_tool(["apt-cache", "show", "--no-all-versions", KERNEL_PACKAGES[flavour]], timeout_s=60)
     except Rejected as error:
-        raise InvalidRequest(f"apt on this machine knows no package {KERNEL_PACKAGES[flavour]}", hint="apt-get update") from error
+        raise InvalidRequest(
+            f"apt on this machine knows no package {KERNEL_PACKAGES[flavour]}", hint="apt-get update"
+        ) from error
     return parse_kernel_package(record)
 
 

@@ -88,7 +88,10 @@ def prefixes_of(drivers: DriverSet) -> tuple[str, ...]:
 
 
 def copy_modules(kernel_root: Path, target_root: Path, *, version: str, drivers: DriverSet) -> int:
-    """`target_root` has the chosen modules of the kernel unpacked in `kernel_root`, uncompressed, with their indexes; their number is returned."""
+    """`target_root` has the chosen modules of the kernel unpacked in `kernel_root`; their number is returned.
+
+    They are uncompressed, with the indexes modprobe needs.
+    """
     source = kernel_root / "lib/modules" / version
     target = target_root / "lib/modules" / version
     run_tool(["depmod", "--basedir", str(kernel_root), version], timeout_s=120)

@@ -10,8 +10,11 @@ from pathlib import Path
 from drivers.artifacts.command import run_tool
 
 BUSYBOX = "/bin/busybox"
-TOOLS = {"zstd": "zstd", "blkdiscard": "util-linux", "tee": "coreutils"}
-"""Programs beyond busybox, and their packages. busybox has no zstd, its blkdiscard cannot write zeros, its tee copies 1 KiB at a time."""
+TOOLS = {"zstd": "zstd", "blkdiscard": "util-linux", "tee": "coreutils", "wc": "coreutils"}
+"""Programs beyond busybox, and their packages.
+
+busybox has no zstd, its blkdiscard cannot write zeros, its tee copies 1 KiB at a time, its wc looks at every byte.
+"""
 SCRIPTS = ("agent.sh", "http.sh", "inventory.sh", "lease.sh", "network.sh", "write.sh")
 _DIRECTORIES = ("bin", "dev", "etc", "lib", "levier", "mnt", "proc", "run", "sys", "tmp", "usr/bin", "usr/sbin")
 _LIBRARY = re.compile(r"(?:=> )?(/\S+) \(0x[0-9a-f]+\)")

@@ -4,7 +4,8 @@
 
 PROGRESS_S=2
 STALL_S=60
-# By their paths: busybox's shell prefers its own applets, of which one cannot write zeros and the other copies 1 KiB at a time.
+# By their paths: busybox's shell prefers its own applets, which cannot write zeros, copy 1 KiB at a time and look at every byte.
+WC=/usr/sbin/wc
 TEE=/usr/sbin/tee
 BLKDISCARD=/usr/sbin/blkdiscard
 
@@ -57,13 +58,15 @@ write_disk() {
     fi
     say "writing the image to $disk"
     rm -f /run/stream.* /run/fetch.* /run/digest /run/length /run/zstd.status /run/zstd.error
-    mkfifo /run/stream.raw /run/stream.digest /run/stream.unpack
+    mkfifo /run/stream.raw /run/stream.digest /run/stream.length /run/stream.unpack
     sha256sum </run/stream.digest >/run/digest &
     digest_pid=$!
+    "$WC" -c </run/stream.length >/run/length &
+    length_pid=$!
     unpack </run/stream.unpack &
     unpack_pid=$!
-    "$TEE" /run/stream.digest </run/stream.raw >/run/stream.unpack &
-    fetch &
+    "$TEE" /run/stream.digest /run/stream.length </run/stream.raw >/run/stream.unpack &
+    wget -q -O - --header "Authorization: Bearer $SESSION" "$image_url" >/run/stream.raw 2>/run/http.error &
     fetch_pid=$!
     watch_fetch &
     watch_pid=$!
@@ -71,20 +74,8 @@ write_disk() {
     fetch_status=$?
     kill "$watch_pid" 2>/dev/null
     wait "$watch_pid"
-    wait "$digest_pid" "$unpack_pid"
+    wait "$digest_pid" "$length_pid" "$unpack_pid"
     finish_write
-}
-
-# fetch: the image into the stream; leaves the number of bytes that came in /run/length
-fetch() {
-    wget -q -O - --header "Authorization: Bearer $SESSION" "$image_url" >/run/stream.raw 2>/run/http.error &
-    echo $! >/run/fetch.pid
-    wait $!
-    status=$?
-    # A parent is charged with what its ended children wrote, and this one writes nothing itself.
-    read -r self _ </proc/self/stat
-    sed -n 's/^wchar: //p' "/proc/$self/io" >/run/length
-    return $status
 }
 
 # unpack: zstd to the disk. When it fails, the rest of the stream is still taken in, so that the digest tells what is wrong with it.
@@ -107,19 +98,20 @@ watch_fetch() {
         sleep "$PROGRESS_S" &
         wait $!
         [ "$ended" = 0 ] || break
-        now=$(sed -n 's/^wchar: //p' "/proc/$(cat /run/fetch.pid)/io" 2>/dev/null)
+        now=$(sed -n 's/^wchar: //p' "/proc/$fetch_pid/io" 2>/dev/null)
         [ -n "$now" ] || break
         if [ "$now" -gt "$last" ]; then quiet_s=0; else quiet_s=$((quiet_s + PROGRESS_S)); fi
         last=$now
+        # Off by the few bytes of the request; the exact number comes with `done`.
         report_progress "$now"
         if [ $? -eq 2 ]; then
             touch /run/fetch.withdrawn
-            kill "$(cat /run/fetch.pid)"
+            kill "$fetch_pid"
             break
         fi
         if [ "$quiet_s" -ge "$STALL_S" ]; then
             echo "$now" >/run/fetch.stalled
-            kill "$(cat /run/fetch.pid)"
+            kill "$fetch_pid"
             break
         fi
     done
@@ -149,8 +141,9 @@ finish_write() {
 verify_digest() {
     say "verifying"
     report verify started
-    if [ "$found_sha256" != "$image_sha256" ]; then
-        fail verify "image checksum mismatch: expected $image_sha256 ($image_size_bytes bytes), got $found_sha256 ($(first_line /run/length) bytes)"
+    length=$(first_line /run/length)
+    if [ "$found_sha256" != "$image_sha256" ] || [ "$length" != "$image_size_bytes" ]; then
+        fail verify "image checksum mismatch: expected $image_sha256 ($image_size_bytes bytes), got $found_sha256 ($length bytes)"
         return 1
     fi
     if ! sync -d "$device" 2>/run/sync.error; then

@@ -96,7 +96,9 @@ class AgentService:
         """`condition` holds. Fails with what did happen."""
         with self.changed:
             if not self.changed.wait_for(condition, timeout=timeout_s):
-                raise AssertionError(f"no {what} within {timeout_s} s; reports: {self.reports[-5:]}, refused: {self.refused}")
+                raise AssertionError(
+                    f"no {what} within {timeout_s} s; reports: {self.reports[-5:]}, refused: {self.refused}"
+                )
 
     def outcome(self, begin: int, *, timeout_s: float = 180) -> list[dict[str, str]]:
         """All reports from `begin` on, up to the end of that write: a failure, or the seed in place."""
@@ -179,10 +181,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._bytes(body.encode(), status=status)
 
     def _bytes(self, body: bytes, *, status: int = 200) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        try:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True  # the machine was switched off meanwhile
 
     def _image(self, path: Path) -> None:
         self.send_response(200)

@@ -66,7 +66,12 @@ class Machine:
 
     def ssh(self, identity: Path, command: str) -> subprocess.CompletedProcess[str]:
         """`command` run on the machine as root."""
-        options = [f"UserKnownHostsFile={self.work}/known_hosts", "StrictHostKeyChecking=yes", "BatchMode=yes", "ConnectTimeout=20"]
+        options = [
+            f"UserKnownHostsFile={self.work}/known_hosts",
+            "StrictHostKeyChecking=yes",
+            "BatchMode=yes",
+            "ConnectTimeout=20",
+        ]
         flags = [part for option in options for part in ("-o", option)]
         return subprocess.run(
             ["ssh", "-F", "none", "-i", str(identity), *flags, "-p", str(self.ssh_port), "root@127.0.0.1", command],
