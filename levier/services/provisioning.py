@@ -11,7 +11,7 @@ from drivers.baseline import BaselineSpec, HostEntry, SysctlSetting
 from drivers.bmc import BMC_DRIVERS
 from drivers.images.catalog import BuiltImage, list_images
 from drivers.images.seed import SeedSpec, render_seed
-from drivers.ssh import generate_host_key, open_host
+from drivers.ssh import SshOptions, generate_host_key, open_host
 from levier.domain.bmc import Bmc, Credentials
 from levier.domain.errors import InvalidRequest, NotFound, Rejected
 from levier.domain.netboot import BootPurpose, ImageRef
@@ -26,6 +26,8 @@ from levier.store.nodes import NodeStore
 INTERNAL = "internal-"
 """Prefix of secrets that Levier made for itself; the API shows and changes none of them."""
 LOGIN_KEY = f"{INTERNAL}ssh-login"
+SSH_OPTIONS = SshOptions(connect_timeout_s=2.0)
+"""A host that boots drops packets silently; TCP's own repeats come after 1, 3 and 7 s, a new attempt comes sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Provisioning:
 
     def open_host(self, target: SshTarget) -> RemoteHost:
         """A driver for the host; it is connected to when it is first used."""
-        return open_host(target)
+        return open_host(target, SSH_OPTIONS)
 
     # --- addresses --------------------------------------------------------------------------------------------------
 
