@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable
 
 import typer
+from rich.text import Text
 
 from levier import __version__
 from levier.cli import image, node, operation, secret, site
-from levier.cli.output import errors
+from levier.cli.output import errors, say
 from levier.demo.scenario import demo
 from levier.domain.errors import LevierError
 from levier.lab import cli as lab
@@ -53,10 +54,10 @@ def main() -> None:
     try:
         app()
     except LevierError as error:
-        errors.print(f"[bold red]error:[/] {error}", highlight=False)
+        say(Text("error:", style="bold red"), str(error), to=errors)
         for problem in getattr(error, "problems", ()):
             if isinstance(problem, dict):
-                errors.print(f"  {_problem(problem)}", highlight=False, markup=False, soft_wrap=True)
+                say(f"  {_problem(problem)}", to=errors)
         if error.hint:
-            errors.print(f"way out: {error.hint}", highlight=False)
+            say(f"way out: {error.hint}", to=errors)
         sys.exit(1)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from levier.cli.client import connect
-from levier.cli.output import console, show_json, show_rows
+from levier.cli.output import console, say, show_json, show_rows
 
 app = typer.Typer(help="Nodes of the site.", no_args_is_help=True)
 addresses = typer.Typer(help="Allocated addresses.", no_args_is_help=True)
@@ -32,7 +33,7 @@ def show(name: str, as_json: Json = False) -> None:
         return
     for key, value in answer.items():
         if key != "inventory":
-            console.print(f"[bold]{key:<12}[/] {'-' if value in (None, '') else value}")
+            say(Text(f"{key:<12}", style="bold"), "-" if value in (None, "", {}) else str(value))
     inventory = answer.get("inventory")
     if not inventory:
         console.print("[bold]inventory   [/] - (run `levier inspect`)")

@@ -37,6 +37,11 @@ COLOURS = {
 }
 
 
+def say(*parts: str | Text, to: Console = console) -> None:
+    """The parts are shown as they are: text from elsewhere may hold brackets, which are no markup, and long words."""
+    to.print(*parts, highlight=False, markup=False, soft_wrap=True)
+
+
 def show_json(value: Any) -> None:
     """`value` is on standard output as JSON."""
     print(json.dumps(value, indent=2, ensure_ascii=False))

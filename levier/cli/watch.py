@@ -8,9 +8,10 @@ from typing import Any
 import typer
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from levier.cli.client import ApiClient
-from levier.cli.output import cell, console
+from levier.cli.output import cell, console, say
 from levier.cli.polling import poll
 
 ENDED = frozenset({"succeeded", "rolled_back", "held", "needs_operator", "cancelled"})
@@ -65,7 +66,7 @@ def _lines(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
             key, now = (step["target"], step["step"]), _state(step)
             if seen[key] != now:
                 seen[key] = now
-                console.print(_line(step, now), highlight=False, soft_wrap=True)
+                say(_line(step, now))
         return _ended(answer)
 
     return poll(report, interval_s=0.5)
@@ -112,12 +113,12 @@ def _current(steps: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _closing(answer: dict[str, Any]) -> None:
-    console.print(f"Operation {answer['id']}:", cell(answer["state"]))
+    say(f"Operation {answer['id']}:", cell(answer["state"]))
     for target, outcome in answer["outcomes"].items():
-        console.print(f"  {target:<10} {outcome}", highlight=False)
+        say(f"  {target:<10} {outcome}")
     if answer["error"]:
-        console.print(f"  [red]{answer['error']}[/]", highlight=False)
+        say(Text(f"  {answer['error']}", style="red"))
     if answer.get("hint"):
-        console.print(f"  way out: {answer['hint']}", highlight=False)
+        say(f"  way out: {answer['hint']}")
     if answer.get("safe_state"):
-        console.print(f"  safe state: {answer['safe_state']}", highlight=False)
+        say(f"  safe state: {answer['safe_state']}")

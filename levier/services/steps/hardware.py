@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from levier.domain.bmc import BootDevice, BootOverride, Firmware, FruInventory, PowerState
-from levier.domain.errors import Conflict, OutcomeUnknown, Rejected
+from levier.domain.errors import AuthFailed, Conflict, OutcomeUnknown, Rejected
 from levier.domain.matching import describe_mismatches, match_node
 from levier.domain.operation import JsonMap
 from levier.saga.step import Checkpoint, Undo, step
@@ -17,7 +17,15 @@ def _power_before(ctx: NodeContext) -> JsonMap:
 @step(name="verify-bmc", title="Log in to the BMC and read the power state", undo=Undo.NO_EFFECT)
 def verify_bmc(ctx: NodeContext) -> JsonMap:
     """The BMC accepts the credentials and answers. Safe to repeat. Raises Unreachable, AuthFailed."""
-    return {"power": ctx.bmc().power_state().value, "bmc": str(ctx.bmc().address)}
+    try:
+        return {"power": ctx.bmc().power_state().value, "bmc": str(ctx.bmc().address)}
+    except AuthFailed as error:
+        secret = ctx.node.bmc.credential
+        raise AuthFailed(
+            error.message,
+            hint=f"correct the password: levier secret set {secret} --username NAME; "
+            f"or name another credential in nodes[{ctx.name}].bmc. It was tried once only: BMCs lock accounts",
+        ) from error
 
 
 @step(name="inspect-bmc", title="Read the machine's identity and sensors from the BMC", undo=Undo.NO_EFFECT)

@@ -165,10 +165,13 @@ class Installation:
 
     # --- the REST API, where the command line is too slow to look ---------------------------------------------------
 
+    def token(self) -> str:
+        """The API token of this installation."""
+        return (self.state_dir / "api-token").read_text().strip()
+
     def api(self) -> httpx.Client:
         """A client that holds the operator's token."""
-        token = (self.state_dir / "api-token").read_text().strip()
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {self.token()}"}
         return httpx.Client(base_url=self.api_url, headers=headers, timeout=PATIENCE_S, trust_env=False)
 
     def get(self, path: str) -> Any:
@@ -194,7 +197,8 @@ class Installation:
         """Returns when that step of the operation is in one of `states`."""
         until(
             lambda: self.steps(identity)[(step, node)]["state"] in states,
-            what=f"{step} on {node} is {' or '.join(states)} in {identity}: {self.steps(identity)[(step, node)]}",
+            what=f"{step} on {node} is {' or '.join(states)} in {identity}",
+            every_s=0.03,
         )
 
     def prefect_run(self, identity: str) -> dict[str, Any]:

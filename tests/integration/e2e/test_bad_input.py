@@ -27,8 +27,8 @@ def node_of(site: Site, name: str) -> dict[str, Any]:
 # --- what is refused before there is an operation --------------------------------------------------------------------
 
 
-def expect_refusal(levier: Installation, *command: str, says: str, way_out: str) -> None:
-    """The command is refused in these words; no operation, no revision and no machine knows of it."""
+def expect_refusal(levier: Installation, *command: str, says: str, way_out: str) -> str:
+    """The command is refused in these words, which are returned; no operation, no revision, no machine knows of it."""
     mark = levier.mark()
     before = levier.get("/operations"), levier.get("/site/revisions"), levier.get("/nodes")
     answer = levier.terminal.run(*command)
@@ -39,6 +39,7 @@ def expect_refusal(levier: Installation, *command: str, says: str, way_out: str)
     assert (levier.get("/operations"), levier.get("/site/revisions"), levier.get("/nodes")) == before
     assert not mark.page().events
     assert not levier.traces(GOOD, STRANGE, SMALL, SPOILT)
+    return answer.err
 
 
 def test_an_unknown_node(levier: Installation) -> None:
@@ -90,10 +91,8 @@ def test_a_faulty_site_file(
     levier: Installation, change: Callable[[Site], None], path: str, says: str, right: str
 ) -> None:
     file = levier.changed_site(change)
-    line = f": {path}: "
     for verb in ("validate", "apply"):
-        expect_refusal(levier, "site", verb, str(file), says=says, way_out=right)
-        assert line in levier.terminal.run("site", verb, str(file)).err
+        assert f": {path}: " in expect_refusal(levier, "site", verb, str(file), says=says, way_out=right)
     told = levier.terminal.run("site", "validate", str(file), "--json")
     problem = json.loads(told.out)["problems"][0]
     assert problem["path"] == path

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -37,6 +39,18 @@ def kill_runner(levier: Installation) -> int:
     return pid
 
 
+@contextmanager
+def stopped(levier: Installation, process: str) -> Iterator[None]:
+    """The process stands still."""
+    identity = identity_of(int(record(levier)["processes"][process]["pid"]))
+    assert identity is not None
+    assert kill(identity, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        kill(identity, signal.SIGCONT)
+
+
 def expect_one_deployment(levier: Installation, operation: dict[str, Any], page: Any, *nodes: str) -> None:
     """The operation succeeded, and the machines saw one uninterrupted deployment each."""
     assert operation["state"] == "succeeded", operation["error"]
@@ -49,12 +63,14 @@ def expect_one_deployment(levier: Installation, operation: dict[str, Any], page:
 
 
 def test_ctrl_c_detaches_and_the_operation_goes_on(levier: Installation) -> None:
-    mark = levier.mark()
+    mark, earlier = levier.mark(), {o["id"] for o in levier.get("/operations")}
     job = levier.terminal.begin("expand", "a1-01")
-    identity = until(
-        lambda: next((o["id"] for o in levier.get("/operations") if o["state"] == "running"), None),
-        what="an operation is running",
-    )
+
+    def begun() -> str | None:
+        assert job.poll() is None, job.communicate()
+        return next((o["id"] for o in levier.get("/operations") if o["id"] not in earlier), None)
+
+    identity = until(begun, what="there is an operation")
     levier.reached(identity, "verify-bmc", "a1-01", {"succeeded"})
     answer = levier.terminal.ctrl_c(job)
     assert answer.status == 130
@@ -78,6 +94,10 @@ def test_cancelling_a_write_undoes_it_and_names_the_safe_state(levier: Installat
     mark = levier.mark()
     identity = ordered(levier, "a1-02")
     levier.reached(identity, "write-image", "a1-02", {"running"})
+    with stopped(levier, "boot"):  # so that the image is not all there before the request is in
+        with levier.api() as api:
+            assert api.post(f"/operations/{identity}/cancel").status_code == 202
+        assert levier.steps(identity)[("write-image", "a1-02")]["state"] == "running"
     answer = levier.terminal.run("operation", "cancel", identity)
     assert answer.status == 0, answer.text
     assert f"Operation {identity}: cancelled" in answer.out
