@@ -32,7 +32,7 @@ def show(name: str, as_json: Json = False) -> None:
         show_json(answer)
         return
     for key, value in answer.items():
-        if key != "inventory":
+        if key not in ("inventory", "facts"):
             say(Text(f"{key:<12}", style="bold"), "-" if value in (None, "", {}) else str(value))
     inventory = answer.get("inventory")
     if not inventory:

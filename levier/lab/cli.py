@@ -18,6 +18,7 @@ from levier.domain.errors import LevierError
 from levier.lab.ledger import Event
 from levier.lab.rack import Rack
 from levier.lab.spec import ChassisKind, plan_rack
+from levier.lab.sysctl import inotify_limit
 
 app = typer.Typer(name="lab", help="The virtual rack: machines with real BMCs on this computer.", no_args_is_help=True)
 
@@ -39,6 +40,15 @@ def _errors() -> Iterator[None]:
         if error.hint:
             typer.echo(f"  {error.hint}", err=True)
         raise typer.Exit(1) from error
+
+
+@contextmanager
+def _telling_sysctl() -> Iterator[None]:
+    """A change of this computer's kernel settings is told; `levier lab down` of the last lab puts it back."""
+    before = inotify_limit()
+    yield
+    if (after := inotify_limit()) != before:
+        typer.echo(f"sysctl fs.inotify.max_user_instances: {before} -> {after}")
 
 
 @app.command()
@@ -65,7 +75,8 @@ def up(
             image=image,
         )
         rack = Rack.at(name=name, directory=directory)
-        rack.up(spec, replace=replace)
+        with _telling_sysctl():
+            rack.up(spec, replace=replace)
         _print_status(rack.status())
         typer.echo(f"\nrun a command beside the rack:  ip netns exec {spec.namespace} COMMAND")
 
@@ -117,7 +128,8 @@ def down(
     """Take the lab down and leave nothing behind, also after its daemon was killed."""
     with _errors():
         rack = Rack.at(name=name, directory=directory)
-        there = rack.down(keep=keep)
+        with _telling_sysctl():
+            there = rack.down(keep=keep)
     typer.echo(f"lab {rack.name}: down" if there else f"lab {rack.name}: was not up")
 
 

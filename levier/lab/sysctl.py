@@ -14,6 +14,11 @@ _PER_NODE = 8
 """inotify instances that one systemd with its services takes (measured: 5), with reserve."""
 
 
+def inotify_limit() -> int:
+    """The limit in force now: `fs.inotify.max_user_instances`."""
+    return int(_INSTANCES.read_text(encoding="ascii"))
+
+
 @contextmanager
 def _record() -> Iterator[dict[str, int]]:
     """What each lab needs, with `""` for the value before the first, under a lock; written back on leaving."""
@@ -31,7 +36,7 @@ def _record() -> Iterator[dict[str, int]]:
 def raise_inotify_limit(lab: str, *, nodes: int) -> None:
     """The limit suffices for this lab besides the others; the value found first is remembered. Safe to repeat."""
     with _record() as needs:
-        needs.setdefault("", int(_INSTANCES.read_text(encoding="ascii")))
+        needs.setdefault("", inotify_limit())
         needs[lab] = nodes * _PER_NODE
         _apply(needs)
 
