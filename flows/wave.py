@@ -52,7 +52,7 @@ async def forward(run: OperationRun, node: str) -> None:
             await DO[step.name](run, node)
         except LeaseLost:
             raise
-        except LevierError as error:
+        except Exception as error:  # noqa: BLE001 - a defect in a step fails its node as well, and is undone as well
             logger.error("%s: %s failed: %s; undoing this node", node, step.name, error)
             return await backward(run, node)
     await run.call(run.release, node)
