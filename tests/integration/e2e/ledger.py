@@ -9,6 +9,8 @@ from typing import Any
 Event = dict[str, Any]
 TOUCHING = frozenset({"power", "boot", "disk-write", "netboot-script", "os-start", "crash", "no-bootable-device"})
 """Kinds of events that mean a machine was not left alone."""
+CHANGING = frozenset({"Chassis Control", "Set System Boot Options", "Chassis Identify", "Cold Reset"})
+"""Commands to a BMC, by their names in the IPMI specification, that change something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,11 @@ class Page:
 
     def touches(self) -> list[Event]:
         """Whatever says that a machine was not left alone."""
-        return [e for e in self.events if e["kind"] in TOUCHING]
+        return [e for e in self.events if e["kind"] in TOUCHING or e["detail"].get("name") in CHANGING]
+
+    def commands(self) -> list[str]:
+        """What the BMCs were told within a session, in order."""
+        return [e["detail"]["name"] for e in self.kind("bmc-command") if e["detail"]["session"]]
 
 
 @dataclass(slots=True)

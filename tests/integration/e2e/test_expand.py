@@ -79,6 +79,7 @@ def test_the_ledger_bears_it_out(expanded: Expanded) -> None:
         assert of_node.image_writes() == 1
         assert len(of_node.kind("os-start")) == 1
         assert not of_node.kind("bmc-auth-failed")
+        assert of_node.commands().count("Set System Boot Options") >= 1
         assert (machine["power"], machine["booted_from"], machine["boot_device"]) == ("on", "disk", "none")
     assert not page.of("b1-02").events, "a machine that was not named was not even spoken to"
 
