@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import drivers.ramdisk
 from drivers.images import BuiltImage, SeedSpec, render_seed
 from drivers.ramdisk import BuiltRamdisk
 from tests.rig.agent_service import AgentService
@@ -314,6 +316,41 @@ def test_an_unknown_token_powers_the_machine_off(ramdisk: BuiltRamdisk, tmp_path
         assert service.inventory == {}
     assert "the boot service refuses this machine" in machine.console
     assert "403" in machine.console
+
+
+def with_short_patience(ramdisk: BuiltRamdisk, target: Path) -> BuiltRamdisk:
+    """The same ramdisk whose agent calls a download dead after 4 s instead of 60 s."""
+    script = Path(drivers.ramdisk.__file__).with_name("write.sh").read_text()
+    changed = target / "levier" / "write.sh"
+    changed.parent.mkdir()
+    changed.write_text(script.replace("STALL_S=60", "STALL_S=4"))
+    assert changed.read_text() != script
+    extra = subprocess.check_output(["cpio", "-o", "-H", "newc", "--quiet"], input=b"levier/write.sh\n", cwd=target)
+    content = ramdisk.ramdisk_path.read_bytes()
+    padding = bytes(-len(content) % 4)  # the kernel takes archives one behind the other, each on a multiple of 4 bytes
+    (target / "ramdisk").write_bytes(content + padding + extra)
+    return dataclasses.replace(ramdisk, ramdisk_path=target / "ramdisk")
+
+
+def test_a_silent_connection_and_a_withdrawn_session_end_the_write(ramdisk: BuiltRamdisk, tmp_path: Path) -> None:
+    packed = tmp_path / "x"
+    packed.write_bytes(hashlib.shake_256(b"s").digest(8 * MIB))
+    facts = {"sha256": "0" * 64, "size_bytes": 8 * MIB, "raw_size_bytes": MIB}
+    disk = virtio_disk(sparse(tmp_path / "d", SMALL_BYTES), name="d0")
+    with AgentService(silent_after_bytes=MIB) as service:
+        boot = direct_boot(with_short_patience(ramdisk, tmp_path), service, token=service.token)
+        with Machine(tmp_path, disk, direct_boot=boot) as machine:
+            service.wait_for(lambda: "claim" in service.times, timeout_s=BOOT_S, what="claim")
+            reports = service.outcome(service.order_write("vda", packed, **facts))  # type: ignore[arg-type]
+            assert "the image stopped coming: nothing for 4 s after" in reports[-1]["detail"]
+
+            begin = service.order_write("vda", packed, **facts)  # type: ignore[arg-type]
+            progressed = lambda: any(report["state"] == "progress" for report in service.reports[begin:])  # noqa: E731
+            service.wait_for(progressed, timeout_s=BOOT_S, what="progress")
+            service.end_session()
+            machine.wait_off(timeout_s=BOOT_S)
+    assert not any(report["state"] == "failed" for report in service.reports[begin:])
+    assert "the session was ended while the image was being written" in machine.console
 
 
 @pytest.mark.parametrize("firmware", ["bios", "uefi"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import select
 import threading
 import time
 from collections.abc import Callable
@@ -34,10 +35,13 @@ class AgentService:
     images: dict[str, Path] = field(default_factory=dict)
     seed: bytes = b""
     ended: bool = False
+    stopped: bool = False
     refused: list[str] = field(default_factory=list)
     times: dict[str, float] = field(default_factory=dict)
     cut_after_bytes: int = 0
     """When set, an image's connection is closed after so many bytes."""
+    silent_after_bytes: int = 0
+    """When set, an image's connection stays open after so many bytes, and nothing more comes."""
     _server: ThreadingHTTPServer | None = None
 
     def __enter__(self) -> AgentService:
@@ -54,7 +58,7 @@ class AgentService:
     def __exit__(self, *_: object) -> None:
         assert self._server is not None
         with self.changed:
-            self.ended = True
+            self.ended = self.stopped = True
             self.changed.notify_all()
         self._server.shutdown()
         self._server.server_close()
@@ -189,6 +193,13 @@ class _Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True  # the machine was switched off meanwhile
 
+    def _keep_silent(self) -> None:
+        self.close_connection = True
+        # Readable means closed here: a client has nothing to say while it waits for a body.
+        while not select.select([self.connection], [], [], 0.2)[0]:
+            if self.state.stopped:
+                return
+
     def _image(self, path: Path) -> None:
         self.send_response(200)
         self.send_header("Content-Length", str(path.stat().st_size))
@@ -198,6 +209,9 @@ class _Handler(BaseHTTPRequestHandler):
             while chunk := stream.read(1 << 16):
                 if self.state.cut_after_bytes and sent >= self.state.cut_after_bytes:
                     self.close_connection = True
+                    return
+                if self.state.silent_after_bytes and sent >= self.state.silent_after_bytes:
+                    self._keep_silent()
                     return
                 self.wfile.write(chunk)
                 sent += len(chunk)
