@@ -28,6 +28,7 @@ def as_map(status: OperationStatus, *, steps: bool) -> dict[str, Any]:
         "started": status.started.isoformat() if status.started else None,
         "finished": status.finished.isoformat() if status.finished else None,
         "error": status.error,
+        "cancel_requested": dict(status.cancel_requested) if status.cancel_requested is not None else None,
         "hint": _hint(status),
         "outcomes": {name: _outcome(target) for name, target in status.targets.items()},
         "safe_state": _safe_state(status),

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -92,12 +92,10 @@ class Installation:
         self.terminal.ok("up", "--detach", "--netns", f"levier-{self.lab}", timeout_s=600)
 
     def _stop(self) -> None:
-        answers = [
-            self.terminal.run("down", timeout_s=120),
-            self.terminal.run("lab", "down", "--name", self.lab, timeout_s=120),
-        ]
-        self.prefect.close()
-        assert not [a.text for a in answers if a.status != 0]
+        with ExitStack() as orders:  # each whatever becomes of the others, the last one first
+            orders.callback(self.prefect.close)
+            orders.callback(self.terminal.ok, "lab", "down", "--name", self.lab)
+            orders.callback(self.terminal.ok, "down")
 
     @staticmethod
     def _shared_images() -> Path:
@@ -237,7 +235,10 @@ class Installation:
 
 @contextmanager
 def an_installation() -> Iterator[Installation]:
-    """An installation of its own in a directory of its own, both gone afterwards."""
+    """An installation of its own in a directory of its own, both gone afterwards.
+
+    With `LEVIER_E2E_KEEP` in the environment the directory stays: logs and databases tell why a test failed.
+    """
     directory = Path(tempfile.mkdtemp(prefix="levier-e2e-", dir="/var/tmp"))
     directory.chmod(0o711)  # dnsmasq drops its privileges and still reads below it
     try:

@@ -77,6 +77,11 @@ class Terminal:
     def ctrl_c(job: subprocess.Popen[str]) -> Answer:
         """What the job printed in all after the terminal's Ctrl-C reached its process group."""
         os.killpg(job.pid, signal.SIGINT)
+        return Terminal.ended(job)
+
+    @staticmethod
+    def ended(job: subprocess.Popen[str]) -> Answer:
+        """What the job printed in all until it ended."""
         out, _ = job.communicate(timeout=PATIENCE_S)
         return Answer(job.returncode, out, "")
 

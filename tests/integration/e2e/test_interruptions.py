@@ -95,10 +95,10 @@ def test_cancelling_a_write_undoes_it_and_names_the_safe_state(levier: Installat
     identity = ordered(levier, "a1-02")
     levier.reached(identity, "write-image", "a1-02", {"running"})
     with stopped(levier, "boot"):  # so that the image is not all there before the request is in
-        with levier.api() as api:
-            assert api.post(f"/operations/{identity}/cancel").status_code == 202
+        job = levier.terminal.begin("operation", "cancel", identity)
+        until(lambda: levier.get(f"/operations/{identity}")["cancel_requested"], what="the request is in")
         assert levier.steps(identity)[("write-image", "a1-02")]["state"] == "running"
-    answer = levier.terminal.run("operation", "cancel", identity)
+    answer = levier.terminal.ended(job)
     assert answer.status == 0, answer.text
     assert f"Operation {identity}: cancelled" in answer.out
     assert "safe state: a1-02: powered as before, no boot entry, no address held by this operation" in answer.out
