@@ -51,8 +51,8 @@ def test_nothing_on_disk_holds_a_secret(used: Installation) -> None:
     assert not [leak for path in files for leak in leaks(str(path), path.read_bytes(), passwords(used))]
 
 
-def test_the_databases_and_logs_hold_what_they_are_searched_for_otherwise(used: Installation) -> None:
-    """The search would find something: the operation's id is in the database, in Prefect's, and in a log."""
+def test_the_search_finds_what_is_there(used: Installation) -> None:
+    """The search would find something: the operation's id is in the database and in Prefect's."""
     identity = next(o["id"] for o in used.get("/operations") if o["kind"] == "expand")
     holding = {path.name.partition("-")[0] for path in files_of(used) if identity.encode() in path.read_bytes()}
     assert {"levier.db", "prefect.db"} <= holding
