@@ -17,10 +17,9 @@ from levier.services.operation_view import as_map
 from levier.services.prefect_gateway import PrefectGateway
 from levier.services.provisioning import Provisioning
 from levier.services.sites import Sites
+from levier.services.steps.record import DEPLOYABLE
 from levier.services.steps.sequences import INSPECT_OUT_OF_BAND, SEQUENCES
 
-DEPLOYABLE = frozenset({NodeState.ENROLLED, NodeState.AVAILABLE})
-PARALLEL = 20
 WAVE_SIZE = 100
 
 
