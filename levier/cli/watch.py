@@ -62,7 +62,7 @@ def _lines(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
     def report() -> dict[str, Any] | None:
         answer = look()
-        for step in answer["steps"]:
+        for step in _as_it_goes(answer["steps"]):
             key, now = (step["target"], step["step"]), _state(step)
             if seen[key] != now:
                 seen[key] = now
@@ -70,6 +70,14 @@ def _lines(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return _ended(answer)
 
     return poll(report, interval_s=0.5)
+
+
+def _as_it_goes(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The steps in the order in which a node takes them: forward as planned, and back from the end."""
+    targets = list(dict.fromkeys(s["target"] for s in steps))
+    forward = [s for s in steps if s["undo"] == "none"]
+    back = [s for s in reversed(steps) if s["undo"] != "none"]
+    return sorted([*forward, *back], key=lambda s: targets.index(s["target"]))
 
 
 def _state(step: dict[str, Any]) -> str:
