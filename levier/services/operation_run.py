@@ -40,8 +40,8 @@ class OperationRun:
         self, saga: Saga, registry: StepRegistry, services: Provisioning, terms: OperationTerms, *, run: str
     ) -> None:
         self.terms = terms
+        self.registry = registry
         self._saga = saga
-        self._registry = registry
         self._services = services
         self._fence: Fence = saga.begin(terms.operation, worker=f"{socket.gethostname()}:{os.getpid()}", run=run)
         self._contexts: dict[str, NodeContext] = {}
@@ -64,26 +64,13 @@ class OperationRun:
         """The fold of the operation's log. Safe to repeat."""
         return self._saga.status(self.operation, target=target)
 
-    def go_forward(self) -> None:
-        """The operation is running. Safe to repeat. Raises Conflict when it may not go on."""
-        self._saga.set_state(self._fence, OperationState.RUNNING)
-
-    def go_backward(self, reason: str) -> None:
-        """The operation is unwinding. Safe to repeat. Raises Conflict when there is nothing to go back from."""
-        self._saga.set_state(self._fence, OperationState.UNWINDING, {"reason": reason})
-
-    def call_off(self, reason: str) -> None:
-        """An operation that never ran is cancelled. Safe to repeat."""
-        self._saga.set_state(self._fence, OperationState.CANCELLED, {"reason": reason})
+    def set_state(self, state: OperationState, reason: str = "") -> None:
+        """The operation is in `state`. Safe to repeat. Raises Conflict when it may not be."""
+        self._saga.set_state(self._fence, state, {"reason": reason} if reason else {})
 
     def cancel_requested(self) -> bool:
         """Somebody asked for the operation to be stopped and undone. Safe to repeat."""
         return self._saga.cancel_requested(self.operation)
-
-    def steps_of(self, node: str) -> tuple[Step[NodeContext], ...]:
-        """The steps planned for `node`, in order."""
-        plan = self._saga.status(self.operation, target=node).operation.plan
-        return tuple(self._registry.get(p.step) for p in plan if p.target == node)
 
     def do(self, step: Step[NodeContext], node: str) -> JsonMap:
         """One attempt at `step`; recorded outputs without acting if it was done before. Raises what the step raises."""
@@ -92,11 +79,6 @@ class OperationRun:
     def undo(self, step: Step[NodeContext], node: str) -> None:
         """One attempt at the undo of `step`. Raises UndoFailed."""
         self._saga.undo(self._fence, step, self._context(node), target=node)
-
-    def unwind_plan(self, node: str) -> tuple[Step[NodeContext], ...]:
-        """What stands on `node`, last begun first."""
-        status = self._saga.status(self.operation)
-        return tuple(self._registry.get(name) for name, _ in self._saga.unwind_plan(status, node))
 
     @staticmethod
     def acts_on_undo(step: Step[NodeContext]) -> bool:

@@ -16,7 +16,7 @@ import pytest
 from prefect_server import PrefectServer
 
 from levier import __version__
-from levier.domain.operation import JsonMap, PlannedStep
+from levier.domain.operation import JsonMap, OperationState, PlannedStep
 from levier.domain.site import Site
 from levier.saga.engine import Saga
 from levier.saga.step import Step, StepRegistry, Undo
@@ -54,7 +54,7 @@ def _operation(directory: Path, steps: list[Step[NodeContext]]) -> OperationRun:
     # No step of this operation touches a service.
     services = cast(Provisioning, None)
     run = OperationRun(saga, registry, services, OperationTerms(operation.id, "bench", 1, site), run="bench")
-    run.go_forward()
+    run.set_state(OperationState.RUNNING)
     run.hold("n1")
     return run
 
