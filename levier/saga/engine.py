@@ -120,7 +120,13 @@ class Saga:
             )
         now = self._clock()
         return self._log.take_over(
-            operation_id, worker=worker, run=run, code_version=self._code_version, at=now, expires=now + self._lease
+            operation_id,
+            worker=worker,
+            run=run,
+            code_version=self._code_version,
+            at=now,
+            expires=now + self._lease,
+            key=_key(),
         )
 
     def check(self, fence: Fence) -> None:
@@ -255,6 +261,7 @@ class Saga:
                 at=self._clock(),
                 data=data,
                 needs_lease=step.needs_lease,
+                key=_key(),
             )
 
         return _Entry(append)
@@ -283,6 +290,11 @@ class _Entry:
             kind = StepEventKind.UNKNOWN if unknown and _outcome_open(error) else StepEventKind.FAILED
             self.append_after(error, kind)
             raise
+
+
+def _key() -> str:
+    """What one write is known by, however often it has to be repeated."""
+    return secrets.token_hex(16)
 
 
 def _outcome_open(error: BaseException) -> bool:

@@ -43,11 +43,20 @@ class StepLog(Protocol):
         ...
 
     def take_over(
-        self, operation_id: str, *, worker: str, run: str, code_version: str, at: datetime, expires: datetime
+        self,
+        operation_id: str,
+        *,
+        worker: str,
+        run: str,
+        code_version: str,
+        at: datetime,
+        expires: datetime,
+        key: str = "",
     ) -> Fence:
         """`worker` holds the operation and its leases until `expires`; every older Fence is dead.
 
-        Raises NotFound, and Conflict for an operation that is over for good.
+        Safe to repeat with the same `key`: it is the same taking over. Raises NotFound, and Conflict for an operation
+        that is over for good.
         """
         ...
 
@@ -66,8 +75,12 @@ class StepLog(Protocol):
         at: datetime,
         data: JsonMap,
         needs_lease: bool = True,
+        key: str = "",
     ) -> StepEvent:
-        """The event is committed, durably. Not safe to repeat blindly: read the status first.
+        """The event is committed, durably.
+
+        Safe to repeat with the same `key`, as one does when the answer to a commit was lost: it returns the event that
+        is there. Without a key it is another event.
 
         Raises Conflict when the event may not follow, and, if it `needs_lease`, when another operation holds the target
         as a node; InvalidRequest when the step is not in the plan.

@@ -23,6 +23,8 @@ from levier.store.tables import OperationEventRow, OperationRow, PlannedStepRow,
 
 _Row = TypeVar("_Row", OperationEventRow, PlannedStepRow, StepEventRow)
 
+_EventRow = TypeVar("_EventRow", OperationEventRow, StepEventRow)
+
 _AT_ONCE = 500
 """Operations per query: SQLite takes a limited number of parameters."""
 
@@ -63,6 +65,13 @@ def step_events(
     if step is not None:
         query = query.where(StepEventRow.step == step)
     return [step_event_of(row) for row in session.scalars(query)]
+
+
+def event_with_key(session: Session, table: type[_EventRow], operation_id: str, key: str) -> _EventRow | None:
+    """The event that an earlier call with this key wrote, if it came through. No key: none."""
+    if not key:
+        return None
+    return session.scalar(select(table).where(table.operation == operation_id, table.key == key))
 
 
 def load_status(session: Session, operation_id: str, *, target: str | None = None) -> OperationStatus:

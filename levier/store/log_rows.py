@@ -58,8 +58,8 @@ def operation_of(row: OperationRow, plan: Sequence[PlannedStepRow]) -> Operation
     )
 
 
-def operation_event_row(event: OperationEvent) -> OperationEventRow:
-    """The row of an event."""
+def operation_event_row(event: OperationEvent, *, key: str = "") -> OperationEventRow:
+    """The row of an event, known by `key` if there is one."""
     return OperationEventRow(
         operation=event.operation,
         seq=event.seq,
@@ -68,6 +68,7 @@ def operation_event_row(event: OperationEvent) -> OperationEventRow:
         at=event.at,
         detail=dict(event.detail),
         worker=event.worker,
+        key=key or None,
     )
 
 
@@ -84,8 +85,8 @@ def operation_event_of(row: OperationEventRow) -> OperationEvent:
     )
 
 
-def step_event_row(event: StepEvent) -> StepEventRow:
-    """The row of an event."""
+def step_event_row(event: StepEvent, *, key: str = "") -> StepEventRow:
+    """The row of an event, known by `key` if there is one."""
     return StepEventRow(
         operation=event.operation,
         seq=event.seq,
@@ -96,6 +97,7 @@ def step_event_row(event: StepEvent) -> StepEventRow:
         at=event.at,
         data=dict(event.data),
         worker=event.worker,
+        key=key or None,
     )
 
 

@@ -32,6 +32,7 @@ from levier.domain.operation import (
 from levier.store.base import exclusive, reading, writing
 from levier.store.fencing import held_by, hold, next_seq, refuse_other_holder
 from levier.store.log_reading import (
+    event_with_key,
     load_status,
     load_statuses,
     operation_events,
@@ -44,9 +45,10 @@ from levier.store.log_rows import (
     operation_of,
     operation_row,
     plan_rows,
+    step_event_of,
     step_event_row,
 )
-from levier.store.tables import LeaseRow, OperationRow, PlannedStepRow
+from levier.store.tables import LeaseRow, OperationEventRow, OperationRow, PlannedStepRow, StepEventRow
 
 if TYPE_CHECKING:
     from levier.saga.log import StepLog
@@ -91,11 +93,22 @@ class SqlStepLog:
             return load_statuses(session, states=states, limit=limit)
 
     def take_over(
-        self, operation_id: str, *, worker: str, run: str, code_version: str, at: datetime, expires: datetime
+        self,
+        operation_id: str,
+        *,
+        worker: str,
+        run: str,
+        code_version: str,
+        at: datetime,
+        expires: datetime,
+        key: str = "",
     ) -> Fence:
         """See StepLog.take_over."""
         with writing(self._engine) as session:
             row = _locked(session, operation_id)
+            earlier = event_with_key(session, OperationEventRow, operation_id, key)
+            if earlier is not None:
+                return Fence(operation_id, int(earlier.detail["generation"]), earlier.worker)
             state = operation_state(session, operation_id)
             if state in FINAL:
                 raise Conflict(f"operation {operation_id} is {state}: it is over", hint="start another one")
@@ -105,7 +118,7 @@ class SqlStepLog:
             _pass_leases_on(session, row)
             detail = {"generation": row.generation, "run": run, "code_version": code_version}
             kind = OperationEventKind.TAKEN_OVER
-            _add_event(session, operation_id, kind, at, detail=detail, worker=worker)
+            _add_event(session, operation_id, kind, at, detail=detail, worker=worker, key=key)
             return Fence(operation=operation_id, generation=row.generation, worker=worker)
 
     def is_current(self, fence: Fence) -> bool:
@@ -157,9 +170,14 @@ class SqlStepLog:
         at: datetime,
         data: JsonMap,
         needs_lease: bool = True,
+        key: str = "",
     ) -> StepEvent:
         """See StepLog.append."""
         with writing(self._engine) as session:
+            hold(session, fence)
+            earlier = event_with_key(session, StepEventRow, fence.operation, key)
+            if earlier is not None:
+                return step_event_of(earlier)
             event = StepEvent(
                 seq=next_seq(session, fence),
                 operation=fence.operation,
@@ -174,7 +192,7 @@ class SqlStepLog:
             _check(session, event)
             if needs_lease:
                 refuse_other_holder(session, fence, target)
-            session.add(step_event_row(event))
+            session.add(step_event_row(event, key=key))
         return event
 
     # --- leases -----------------------------------------------------------------------------------------------------
@@ -252,6 +270,7 @@ def _add_event(
     state: OperationState | None = None,
     detail: JsonMap,
     worker: str = "",
+    key: str = "",
 ) -> None:
     take = (
         update(OperationRow)
@@ -260,7 +279,7 @@ def _add_event(
         .returning(OperationRow.last_seq)
     )
     seq = session.execute(take).scalar_one()
-    session.add(operation_event_row(OperationEvent(seq, operation_id, kind, at, state, detail, worker)))
+    session.add(operation_event_row(OperationEvent(seq, operation_id, kind, at, state, detail, worker), key=key))
 
 
 def _check(session: Session, event: StepEvent) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from levier.store.base import Base, UtcDateTime
 
 _NAME = String(255)
+_KEY = String(64)
 
 
 class OperationRow(Base):
@@ -54,6 +55,7 @@ class OperationEventRow(Base):
     """Append-only: a trigger refuses every update."""
 
     __tablename__ = "operation_event"
+    __table_args__ = (Index("ix_operation_event_operation_key", "operation", "key", unique=True),)
 
     operation: Mapped[str] = mapped_column(_NAME, ForeignKey("operation.id"), primary_key=True)
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
@@ -62,13 +64,18 @@ class OperationEventRow(Base):
     at: Mapped[datetime] = mapped_column(UtcDateTime)
     detail: Mapped[dict[str, Any]] = mapped_column(JSON)
     worker: Mapped[str] = mapped_column(_NAME)
+    key: Mapped[str | None] = mapped_column(_KEY)
+    """What the write is known by when it is repeated."""
 
 
 class StepEventRow(Base):
     """Append-only: a trigger refuses every update."""
 
     __tablename__ = "step_event"
-    __table_args__ = (Index("ix_step_event_operation_target", "operation", "target"),)
+    __table_args__ = (
+        Index("ix_step_event_operation_target", "operation", "target"),
+        Index("ix_step_event_operation_key", "operation", "key", unique=True),
+    )
 
     operation: Mapped[str] = mapped_column(_NAME, ForeignKey("operation.id"), primary_key=True)
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
@@ -79,6 +86,8 @@ class StepEventRow(Base):
     at: Mapped[datetime] = mapped_column(UtcDateTime)
     data: Mapped[dict[str, Any]] = mapped_column(JSON)
     worker: Mapped[str] = mapped_column(_NAME)
+    key: Mapped[str | None] = mapped_column(_KEY)
+    """What the write is known by when it is repeated."""
 
 
 class LeaseRow(Base):

@@ -10,11 +10,13 @@ import pytest
 from sqlalchemy import Engine
 
 from levier.saga.engine import Saga
+from levier.saga.log import StepLog
 from levier.store import migrate
 from levier.store.base import open_engine
 from levier.store.step_log import SqlStepLog
 from tests.integration.postgres_server import PostgresServer
 from tests.integration.saga_faults import VERSION, now
+from tests.simulation.memory_log import MemoryLog
 
 
 @pytest.fixture(scope="session")
@@ -50,15 +52,31 @@ def _migrate(url: str) -> None:
     engine.dispose()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a database of this test's own, with the newest schema."""
-    if request.param == "sqlite":
+def _new_database(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a new database with the newest schema."""
+    if kind == "sqlite":
         path = tmp_path / "levier.db"
         shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
         return f"sqlite:///{path}"
     server: PostgresServer = request.getfixturevalue("postgres")
     return server.url(server.new_database(template=request.getfixturevalue("migrated_postgres")))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database of this test's own, with the newest schema."""
+    return _new_database(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StepLog]:
+    """A step log of each kind there is."""
+    if request.param == "memory":
+        yield MemoryLog()
+        return
+    engine = open_engine(_new_database(request.param, request, tmp_path))
+    yield SqlStepLog(engine)
+    engine.dispose()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

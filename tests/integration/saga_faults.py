@@ -165,6 +165,14 @@ def order(saga: Saga, case: SagaCase) -> Operation:
     return saga.create(kind="test", targets=[case.target], plan=plan)
 
 
+def begun(saga: Saga, *nodes: str, kind: str = "expand") -> Fence:
+    """An operation of one step for each node, running."""
+    operation = saga.create(kind=kind, targets=nodes, plan=[PlannedStep("a", n) for n in nodes])
+    fence = saga.begin(operation.id, worker=f"worker of {operation.id}")
+    saga.set_state(fence, OperationState.RUNNING)
+    return fence
+
+
 def begin(saga: Saga, case: SagaCase, operation: str) -> Worker:
     return Worker(saga, saga.begin(operation, worker=f"worker-{os.getpid()}"), case)
 

@@ -1,4 +1,4 @@
-"""Leases, nodes, revisions and addresses on both databases, also with many writers at once."""
+"""Logs and leases of many writers at once, nodes, revisions and addresses, on both databases."""
 
 from __future__ import annotations
 
@@ -14,20 +14,14 @@ from sqlalchemy.exc import DBAPIError
 from levier.domain.errors import Conflict, LeaseLost, LevierError, NotFound
 from levier.domain.node import NodeState
 from levier.domain.node_record import SiteNode
-from levier.domain.operation import Fence, OperationState, PlannedStep, StepEventKind
+from levier.domain.operation import StepEventKind
 from levier.saga.engine import Saga
 from levier.store.addresses import AddressStore
 from levier.store.nodes import NodeStore
 from levier.store.revisions import RevisionStore
+from tests.integration.saga_faults import begun
 
 T = TypeVar("T")
-
-
-def begun(saga: Saga, *nodes: str, kind: str = "expand") -> Fence:
-    operation = saga.create(kind=kind, targets=nodes, plan=[PlannedStep("a", n) for n in nodes])
-    fence = saga.begin(operation.id, worker=f"worker of {operation.id}")
-    saga.set_state(fence, OperationState.RUNNING)
-    return fence
 
 
 def at_once(calls: list[Callable[[], T]]) -> list[T | LevierError]:
@@ -48,37 +42,6 @@ def at_once(calls: list[Callable[[], T]]) -> list[T | LevierError]:
 # --- leases ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_lease_is_exclusive_and_its_generation_only_grows(saga: Saga) -> None:
-    first, second = begun(saga, "n1"), begun(saga, "n1", kind="inspect")
-    lease = saga.acquire_lease(first, "n1")
-    assert (lease.operation, lease.generation) == (first.operation, 1)
-    assert saga.acquire_lease(first, "n1").generation == 1, "a repeat takes nothing anew"
-    with pytest.raises(Conflict) as caught:
-        saga.acquire_lease(second, "n1")
-    assert first.operation in caught.value.message
-    assert f"levier operation show {first.operation}" in caught.value.hint
-    saga.release_lease(second, "n1")
-    assert [held.operation for held in saga.leases()] == [first.operation], "only the holder can release"
-    saga.release_lease(first, "n1")
-    saga.release_lease(first, "n1")
-    assert saga.leases() == ()
-    assert saga.acquire_lease(second, "n1").generation == 2
-
-
-def test_no_event_on_a_node_that_another_operation_holds(saga: Saga) -> None:
-    first, second = begun(saga, "n1"), begun(saga, "n1")
-    saga.acquire_lease(first, "n1")
-    log = saga._log
-    event = {"step": "a", "target": "n1", "kind": StepEventKind.STARTED, "attempt": 1, "data": {}}
-    at = saga.status(first.operation).operation.created
-    with pytest.raises(Conflict, match=first.operation):
-        log.append(second, at=at, **event)  # type: ignore[arg-type]
-    assert saga.status(second.operation).stands == ()
-    log.append(second, at=at, needs_lease=False, **event)  # type: ignore[arg-type]
-    log.append(first, at=at, **event)  # type: ignore[arg-type]
-    assert [len(saga.status(f.operation).stands) for f in (first, second)] == [1, 1]
-
-
 def test_the_log_refuses_what_may_not_follow(saga: Saga) -> None:
     """Also when two threads of the same worker conclude the same attempt: one of them is told."""
     fence = begun(saga, "n1")
@@ -97,19 +60,6 @@ def test_the_log_refuses_what_may_not_follow(saga: Saga) -> None:
     assert sum(isinstance(r, Conflict) for r in results) == 5
     assert [r for r in results if isinstance(r, int)] == [last + 1]
     assert saga.status(fence.operation).last_seq == last + 1
-
-
-def test_renewing_extends_the_life_of_operation_and_leases(saga: Saga) -> None:
-    fence = begun(saga, "n1")
-    saga.acquire_lease(fence, "n1")
-    lease, expires = saga.leases()[0], saga.status(fence.operation).expires
-    saga.renew(fence)
-    after = saga.status(fence.operation).expires
-    assert expires is not None
-    assert after is not None
-    assert after > expires
-    assert saga.leases()[0].expires == after
-    assert saga.leases()[0].generation == lease.generation
 
 
 def test_of_many_operations_one_gets_the_node(saga: Saga) -> None:
@@ -263,3 +213,15 @@ def test_a_fenced_off_worker_allocates_nothing(saga: Saga, engine: Engine) -> No
     with pytest.raises(LeaseLost):
         store.allocate("prov", ["10.0.0.1"], node="n1", operation=fence.operation, fence=fence)
     assert store.list() == ()
+
+
+# --- the log ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_log_is_append_only_whoever_tries(saga: Saga, engine: Engine) -> None:
+    fence = begun(saga, "n1")
+    at = saga.status(fence.operation).operation.created
+    saga._log.append(fence, step="a", target="n1", kind=StepEventKind.STARTED, attempt=1, at=at, data={})
+    for table, column in (("step_event", "worker"), ("operation_event", "worker"), ("planned_step", "step")):
+        with pytest.raises(Exception, match=r"append-only: no UPDATE"), engine.begin() as connection:
+            connection.exec_driver_sql(f"UPDATE {table} SET {column} = 'me'")
