@@ -19,6 +19,7 @@ from levier.domain.bmc import (
     PowerState,
     SensorReading,
 )
+from levier.domain.permit import Permit, unconditional
 
 from . import boot_flags, completion, fru, sensors
 from .gate import gate_of
@@ -53,7 +54,14 @@ class IpmiBmc:
     Thread-safe; all objects for one address in a process take turns. Never shares anything with a forked child.
     """
 
-    def __init__(self, address: BmcAddress, credentials: Credentials, *, options: IpmiOptions | None = None) -> None:
+    def __init__(
+        self,
+        address: BmcAddress,
+        credentials: Credentials,
+        *,
+        options: IpmiOptions | None = None,
+        permit: Permit = unconditional,
+    ) -> None:
         """Ready; the BMC was not touched. Raises InvalidRequest for credentials that IPMI cannot carry."""
         if len(credentials.username.encode()) > _LONGEST_NAME or len(credentials.password.encode()) > _LONGEST_PASSWORD:
             raise errors.InvalidRequest(
@@ -63,6 +71,7 @@ class IpmiBmc:
         self._address = address
         self._credentials = credentials
         self._options = options or IpmiOptions()
+        self._permit = permit
         self._gate = gate_of(address)
 
     @property
@@ -234,7 +243,7 @@ class IpmiBmc:
     def _session(self) -> Iterator[IpmiSession]:
         """A session in this BMC's turn, logged out afterwards whatever happened."""
         with self._gate.turn(min_interval_s=self._options.min_interval_s):
-            session = IpmiSession(self._address, self._credentials, self._options)
+            session = IpmiSession(self._address, self._credentials, self._options, self._permit)
             try:
                 yield session
             finally:
@@ -272,6 +281,8 @@ def _words(override: BootOverride) -> str:
     return f"{override.device.value} ({'persistent' if override.persistent else 'once'}, {override.firmware.value})"
 
 
-def connect(address: BmcAddress, credentials: Credentials, *, options: Mapping[str, object]) -> Bmc:
+def connect(
+    address: BmcAddress, credentials: Credentials, *, options: Mapping[str, object], permit: Permit = unconditional
+) -> Bmc:
     """A driver for this BMC, which was not touched. Raises InvalidRequest for wrong options or credentials."""
-    return IpmiBmc(address, credentials, options=parse_options(options))
+    return IpmiBmc(address, credentials, options=parse_options(options), permit=permit)

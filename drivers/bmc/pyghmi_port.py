@@ -25,6 +25,7 @@ from pyghmi.ipmi.private import simplesession
 
 from levier.domain import errors
 from levier.domain.bmc import BmcAddress, Credentials
+from levier.domain.permit import Permit
 
 from . import completion
 from .login_errors import login_error
@@ -54,9 +55,10 @@ class _WireSession(simplesession.Session):  # type: ignore[misc]  # pyghmi has n
     # pyghmi swallows a RAKP 4 refusal and logs in again while this is not 0: an account gets locked that way.
     logontries = property(lambda self: 0, lambda self, value: None)
 
-    def __init__(self, address: BmcAddress, credentials: Credentials, options: IpmiOptions) -> None:
+    def __init__(self, address: BmcAddress, credentials: Credentials, options: IpmiOptions, permit: Permit) -> None:
         self._address = address
         self._options = options
+        self._permit = permit
         self._answer_s = options.timeout_s
         self._login_began = time.monotonic()
         self._heard = False
@@ -84,7 +86,7 @@ class _WireSession(simplesession.Session):  # type: ignore[misc]  # pyghmi has n
         try:
             if self.logged:
                 self.raw_command(netfn=NETFN_APP, command=0x3C, data=struct.pack("<I", self.sessionid))
-        except (_NoAnswerError, OSError, pyghmi.exceptions.PyghmiException, errors.DriverError) as error:
+        except (_NoAnswerError, OSError, pyghmi.exceptions.PyghmiException, errors.LevierError) as error:
             _log.warning("BMC %s did not confirm the logout, its session slot may stay taken: %r", self._address, error)
         finally:
             self.logged = 0
@@ -130,6 +132,7 @@ class _WireSession(simplesession.Session):  # type: ignore[misc]  # pyghmi has n
             self._pump(deadline, resend=retry)
 
     def _xmit_packet(self, *args: Any, **kwargs: Any) -> None:
+        self._permit()  # here, where also resends and the logout come by
         super()._xmit_packet(*args, **kwargs)
         self._resend_at = time.monotonic() + min(self._options.resend_s, self._answer_s / 2)
 
@@ -173,12 +176,12 @@ class _WireSession(simplesession.Session):  # type: ignore[misc]  # pyghmi has n
 class IpmiSession:
     """One authenticated session. Used by one thread, then closed; a session that went silent is not used again."""
 
-    def __init__(self, address: BmcAddress, credentials: Credentials, options: IpmiOptions) -> None:
-        """Logged in. Raises Unreachable, AuthFailed (tried once), Busy, Unsupported or MalformedReply."""
+    def __init__(self, address: BmcAddress, credentials: Credentials, options: IpmiOptions, permit: Permit) -> None:
+        """Logged in. Raises Unreachable, AuthFailed (tried once), Busy, Unsupported or MalformedReply; LeaseLost."""
         self.address = address
         try:
             socket.getaddrinfo(address.host, address.port, type=socket.SOCK_DGRAM)  # pyghmi words a failure vaguely
-            self._wire = _WireSession(address, credentials, options)
+            self._wire = _WireSession(address, credentials, options, permit)
         except _NoAnswerError as error:
             raise errors.Unreachable(
                 f"BMC {address} does not answer IPMI on UDP port {address.port} within {options.timeout_s:g} s",

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import paramiko
 
-from levier.domain.errors import InvalidRequest, MalformedReply, OutcomeUnknown
+from levier.domain.errors import InvalidRequest, LevierError, MalformedReply, OutcomeUnknown
+from levier.domain.permit import Permit
 
 KILL_AFTER_S = 5.0
 """Seconds between SIGTERM and SIGKILL for what is still running at its time-out."""
@@ -47,14 +48,22 @@ def command_line(argv: Sequence[str], *, timeout_s: float, become: bool) -> str:
 
 
 def execute(
-    channel: paramiko.Channel, line: str, *, timeout_s: float, stdin: bytes, max_output_bytes: int, where: str
+    channel: paramiko.Channel,
+    line: str,
+    *,
+    timeout_s: float,
+    stdin: bytes,
+    max_output_bytes: int,
+    where: str,
+    permit: Permit,
 ) -> Finished:
     """The command ended by itself and all it wrote is here. Uses up `channel`.
 
     Not safe to repeat blindly. Raises OutcomeUnknown when the time ran out (the host ended the command's process
-    group, or did not answer), or when the connection was lost; MalformedReply when the output is larger than allowed.
+    group, or did not answer), or when the connection was lost; MalformedReply when the output is larger than allowed;
+    LeaseLost when `permit` does, before it is sent or in the middle of standard input, which ends there.
     """
-    exchange = _Exchange(channel, max_output_bytes)
+    exchange = _Exchange(channel, max_output_bytes, permit)
     # The library waits without limit for the answer to the request and for data: closing the channel ends every wait.
     watchdog = threading.Timer(timeout_s + _GRACE_S, exchange.abort)
     watchdog.daemon = True
@@ -62,10 +71,12 @@ def execute(
     try:
         finished = exchange.perform(line, stdin)
     except (paramiko.SSHException, EOFError, OSError) as error:
-        raise _lost(where, timeout_s, exchange.aborted, str(error) or "end of file") from error
+        raise exchange.refused or _lost(where, timeout_s, exchange.aborted, str(error) or "end of file") from error
     finally:
         watchdog.cancel()
         _close(channel)
+    if exchange.refused is not None:
+        raise exchange.refused
     if exchange.overflowed:
         raise MalformedReply(
             f"{where}: more than {max_output_bytes} bytes of output", hint="Write the output to a file on the host."
@@ -101,7 +112,9 @@ def _close(channel: paramiko.Channel) -> None:
 class _Exchange:
     channel: paramiko.Channel
     max_output_bytes: int
+    permit: Permit
     aborted: bool = False
+    refused: LevierError | None = None
     overflowed: bool = False
     _stderr: bytearray = field(default_factory=bytearray)
 
@@ -111,6 +124,7 @@ class _Exchange:
 
     def perform(self, line: str, stdin: bytes) -> Finished:
         """All three streams move at the same time: a full window on one must not stop the others."""
+        self.permit()
         self.channel.exec_command(line)
         threads = [threading.Thread(target=self._drain_stderr, daemon=True)]
         if stdin:
@@ -142,8 +156,13 @@ class _Exchange:
             view = memoryview(stdin)
             # In pieces: the library copies the rest of its argument after every packet.
             for start in range(0, len(view), _CHUNK_BYTES):
+                self.permit()
                 self.channel.sendall(bytes(view[start : start + _CHUNK_BYTES]))
             self.channel.shutdown_write()
+        except LevierError as error:
+            # The script on the host sees its input end early, and changes nothing.
+            self.refused = error
+            _close(self.channel)
         except (OSError, EOFError, paramiko.SSHException):
             # The command ended without reading all of it, as `head` does, or the connection was lost: the exit status,
             # or its absence, tells which.

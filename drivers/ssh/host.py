@@ -18,6 +18,7 @@ from drivers.ssh.options import SshOptions
 from drivers.ssh.reboot import reboot_and_wait, wait_until_up
 from levier.domain.errors import Busy, DriverError, InvalidRequest, Rejected, Unreachable
 from levier.domain.inventory import HostFacts
+from levier.domain.permit import Permit, unconditional
 from levier.domain.ssh import CommandResult, FileStat, RemoteHost, SshTarget
 
 _FACTS_TIMEOUT_S = 30.0
@@ -32,10 +33,11 @@ _SESSION_WAITS_S = (0.05, 0.1, 0.2, 0.4)
 class ParamikoHost:
     """A host over SSH as `levier.domain.ssh.RemoteHost` describes it. Nothing is connected until it is needed."""
 
-    def __init__(self, target: SshTarget, options: SshOptions) -> None:
+    def __init__(self, target: SshTarget, options: SshOptions, permit: Permit = unconditional) -> None:
         self._target = target
         self._name = name_of(target)
         self._options = options
+        self._permit = permit
         self._identity = Identity.of(target)
         self._connecting = threading.Lock()
         self._transport: paramiko.Transport | None = None
@@ -128,7 +130,15 @@ class ParamikoHost:
         with self._session(wait_s=timeout_s) as channel:
             started = time.monotonic()
             limit = self._options.max_output_bytes
-            result = execute(channel, line, timeout_s=timeout_s, stdin=stdin, max_output_bytes=limit, where=where)
+            result = execute(
+                channel,
+                line,
+                timeout_s=timeout_s,
+                stdin=stdin,
+                max_output_bytes=limit,
+                where=where,
+                permit=self._permit,
+            )
             duration_s = time.monotonic() - started
         raise_if_timed_out(result, duration_s=duration_s, timeout_s=timeout_s, where=where)
         return result, duration_s
@@ -184,6 +194,7 @@ class ParamikoHost:
             if self._last_failure is not None and self._last_failure[0] > asked:
                 failure = self._last_failure[1]
                 raise type(failure)(failure.message, hint=failure.hint) from failure
+            self._permit()
             try:
                 self._transport = connect(self._target, self._identity, self._options)
             except DriverError as error:

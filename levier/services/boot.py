@@ -16,6 +16,7 @@ from levier.domain.agentwire import parse_mac
 from levier.domain.bootentry import BootEntryView, TimedReport
 from levier.domain.errors import InvalidRequest, NotFound, Unreachable
 from levier.domain.netboot import AgentAction, BootPurpose, DhcpHost, ImageRef
+from levier.domain.operation import Fence
 from levier.services.boot_wait import BootPatience, BootWait
 from levier.services.seal import Seal
 from levier.store.boot import BootStore, NewBootEntry, NewInstruction
@@ -66,27 +67,28 @@ class BootEntries:
         self._clock = clock
 
     def publish(
-        self, *, node: str, mac: str, operation: str, purpose: BootPurpose, address: str, hostname: str
+        self, *, node: str, mac: str, by: Fence, purpose: BootPurpose, address: str, hostname: str
     ) -> BootEntryView:
         """The node's entry stands and DHCP answers its MAC. Safe to repeat by the same operation.
 
         A repeat may change purpose, MAC, address and host name; a running agent stays. Raises Conflict when another
-        operation's entry, or another node's with this MAC or address, stands; Unreachable when no DHCP server runs.
+        operation's entry, or another node's with this MAC or address, stands; Unreachable when no DHCP server runs;
+        LeaseLost, as all calls with `by` do, when another worker took the operation over.
         """
         new = NewBootEntry(
-            node=node, mac=parse_mac(mac), operation=operation, purpose=purpose, address=address, hostname=hostname
+            node=node, mac=parse_mac(mac), operation=by.operation, purpose=purpose, address=address, hostname=hostname
         )
-        view = self._store.publish(new, now=self._clock())
+        view = self._store.publish(new, by=by, now=self._clock())
         self._dhcp.publish(self._store.hosts)
         return view
 
-    def withdraw(self, *, node: str, operation: str) -> bool:
+    def withdraw(self, *, node: str, by: Fence) -> bool:
         """The operation has no entry for the node, and no token, session or seed of it works. True if there was one.
 
         Safe to repeat; another operation's entry is left alone. An agent that is still running powers its machine off
         when it asks next.
         """
-        removed = self._store.withdraw(node=node, operation=operation)
+        removed = self._store.withdraw(node=node, by=by)
         with suppress(Unreachable):  # a server that does not run answers no one, and starts with the new hosts
             self._dhcp.publish(self._store.hosts)
         return removed
@@ -112,7 +114,7 @@ class BootEntries:
             )
         return view.reports
 
-    def instruct_write(self, *, node: str, operation: str, disk: str, image: ImageRef, seed: bytes) -> bool:
+    def instruct_write(self, *, node: str, by: Fence, disk: str, image: ImageRef, seed: bytes) -> bool:
         """The agent is told to write `image` and `seed` to `disk`. False when it was already: nothing is written twice.
 
         It is told anew after its failure and after a restart of the machine in the middle. Raises NotFound without an
@@ -127,9 +129,9 @@ class BootEntries:
             seed_sealed=self._seal.seal(seed),
             seed_digest=hashlib.sha256(seed).hexdigest(),
         )
-        return self._store.instruct(node=node, operation=operation, new=new, now=self._clock())
+        return self._store.instruct(node=node, by=by, new=new, now=self._clock())
 
-    def instruct(self, *, node: str, operation: str, action: AgentAction, reason: str = "") -> bool:
+    def instruct(self, *, node: str, by: Fence, action: AgentAction, reason: str = "") -> bool:
         """The agent is told `action`. False when it was already. Safe to repeat.
 
         Raises NotFound without an entry of the operation, Conflict for a reboot while a write goes on, and
@@ -138,7 +140,7 @@ class BootEntries:
         if action is AgentAction.WRITE:
             raise InvalidRequest("a write needs a disk, an image and a seed", hint="call instruct_write")
         new = NewInstruction(action=action, reason=reason)
-        return self._store.instruct(node=node, operation=operation, new=new, now=self._clock())
+        return self._store.instruct(node=node, by=by, new=new, now=self._clock())
 
     def wait_for(
         self,

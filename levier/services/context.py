@@ -86,9 +86,9 @@ class NodeContext:
         return self._grip.hold()
 
     def guard(self) -> None:
-        """This worker still owns the operation and the node; called right before each command to hardware.
+        """This worker still owns the operation and the node; the drivers ask right before each command they send.
 
-        Raises LeaseLost.
+        Steps ask before what is no driver's command, such as a file of ours. Raises LeaseLost.
         """
         self._grip.guard()
 
@@ -96,14 +96,14 @@ class NodeContext:
         """The node's BMC driver. Safe to repeat. Raises NotFound for an unknown credential."""
         with self._lock:
             if self._bmc is None:
-                self._bmc = self.services.open_bmc(self.node)
+                self._bmc = self.services.open_bmc(self.node, self.guard)
             return self._bmc
 
     def host(self, target: SshTarget) -> RemoteHost:
         """The node's host over SSH at `target`. Safe to repeat."""
         with self._lock:
             if self._host is None:
-                self._host = self.services.open_host(target)
+                self._host = self.services.open_host(target, self.guard)
             return self._host
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from levier.domain.bmc import Bmc, Credentials
 from levier.domain.errors import InvalidRequest, NotFound, Rejected
 from levier.domain.netboot import BootPurpose, ImageRef
 from levier.domain.operation import Fence
+from levier.domain.permit import Permit
 from levier.domain.site import Network, Node, Site
 from levier.domain.ssh import RemoteHost, SshTarget
 from levier.services.boot import BootEntries
@@ -53,8 +54,8 @@ class Provisioning:
             )
         return Credentials(values["username"], values["password"])
 
-    def open_bmc(self, node: Node) -> Bmc:
-        """A driver for the node's BMC; the BMC is not touched yet."""
+    def open_bmc(self, node: Node, permit: Permit) -> Bmc:
+        """A driver for the node's BMC that asks for `permit` before each packet; the BMC is not touched yet."""
         options: dict[str, object] = {}
         if node.bmc.min_interval_s is not None:
             options["min_interval_s"] = node.bmc.min_interval_s
@@ -63,11 +64,12 @@ class Provisioning:
             options["settle_after_reset_s"] = min(15.0, 3 * node.bmc.min_interval_s)
         if node.bmc.timeout_s is not None:
             options["timeout_s"] = node.bmc.timeout_s
-        return BMC_DRIVERS[node.bmc.driver.value](node.bmc.endpoint, self.credentials(node), options=options)
+        connect = BMC_DRIVERS[node.bmc.driver.value]
+        return connect(node.bmc.endpoint, self.credentials(node), options=options, permit=permit)
 
-    def open_host(self, target: SshTarget) -> RemoteHost:
-        """A driver for the host; it is connected to when it is first used."""
-        return open_host(target, SSH_OPTIONS)
+    def open_host(self, target: SshTarget, permit: Permit) -> RemoteHost:
+        """A driver for the host that asks for `permit` before each command; it is connected to when first used."""
+        return open_host(target, SSH_OPTIONS, permit=permit)
 
     # --- addresses --------------------------------------------------------------------------------------------------
 
@@ -167,11 +169,11 @@ class Provisioning:
 
     # --- netboot ----------------------------------------------------------------------------------------------------
 
-    def publish_boot_entry(self, site: Site, node: Node, *, operation: str, purpose: BootPurpose, address: str) -> None:
+    def publish_boot_entry(self, site: Site, node: Node, *, fence: Fence, purpose: BootPurpose, address: str) -> None:
         """DHCP and the boot service answer the node, for this operation only."""
         mac = site.boot_nic(node).mac
         self.boot_entries.publish(
-            node=node.name, mac=mac, operation=operation, purpose=purpose, address=address, hostname=node.name
+            node=node.name, mac=mac, by=fence, purpose=purpose, address=address, hostname=node.name
         )
 
     # --- baseline ---------------------------------------------------------------------------------------------------

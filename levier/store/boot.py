@@ -21,8 +21,10 @@ from levier.domain.netboot import (
     ImageRef,
     ReportState,
 )
+from levier.domain.operation import Fence
 from levier.store.base import exclusive, reading, writing
 from levier.store.boot_tables import BootEntryRow, BootInstructionRow, BootReportRow
+from levier.store.fencing import hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +57,14 @@ class BootStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def publish(self, new: NewBootEntry, *, now: datetime) -> BootEntryView:
+    def publish(self, new: NewBootEntry, *, by: Fence, now: datetime) -> BootEntryView:
         """The entry stands. Safe to repeat by the same operation, which may so change purpose, MAC and address.
 
-        Raises Conflict when another operation's entry stands, or another node's with the same MAC or address.
+        Raises Conflict when another operation's entry stands, or another node's with the same MAC or address;
+        LeaseLost, as all writing calls do, when another worker took the operation over.
         """
         with writing(self._engine) as session:
+            hold(session, by)
             exclusive(session, "boot_entry")
             _refuse_collision(session, new)
             row = _locked(session, new.node)
@@ -76,13 +80,14 @@ class BootStore:
                 session.flush()
             return view_of(session, row)
 
-    def withdraw(self, *, node: str, operation: str) -> bool:
-        """No entry of `operation` for `node` stands, nor token, session, seed or report of it. True if there was one.
+    def withdraw(self, *, node: str, by: Fence) -> bool:
+        """No entry of the operation for `node` stands, nor token, session, seed or report of it. True if there was one.
 
         Safe to repeat. Another operation's entry is left alone.
         """
-        wanted = (BootEntryRow.node == node, BootEntryRow.operation == operation)
+        wanted = (BootEntryRow.node == node, BootEntryRow.operation == by.operation)
         with writing(self._engine) as session:
+            hold(session, by)
             found = session.scalar(select(BootEntryRow.id).where(*wanted).with_for_update())
             if found is not None:
                 session.execute(delete(BootEntryRow).where(BootEntryRow.id == found))
@@ -112,16 +117,17 @@ class BootStore:
         with reading(self._engine) as session:
             return dict(session.execute(columns).all())
 
-    def instruct(self, *, node: str, operation: str, new: NewInstruction, now: datetime) -> bool:
+    def instruct(self, *, node: str, by: Fence, new: NewInstruction, now: datetime) -> bool:
         """`new` is the present instruction. False when it already was, and has neither failed nor been interrupted.
 
         A seed that differs before the agent fetched it is replaced without telling the agent anew. Raises NotFound
-        when no entry of `operation` stands, and Conflict while the agent carries out a different write.
+        when no entry of the operation stands, and Conflict while the agent carries out a different write.
         """
         with writing(self._engine) as session:
+            hold(session, by)
             entry = _locked(session, node)
-            if entry is None or entry.operation != operation:
-                raise _no_entry(node, operation)
+            if entry is None or entry.operation != by.operation:
+                raise _no_entry(node, by.operation)
             row = session.get_one(BootInstructionRow, entry.id)
             view = view_of(session, entry)
             if _is_same(row, new) and view.failure is None and not view.is_interrupted:

@@ -20,6 +20,7 @@ from udp_proxy import Datagram, Direction, Kind, UdpProxy, delay, drop, duplicat
 from drivers.bmc import BMC_DRIVERS
 from levier.domain import errors
 from levier.domain.bmc import Bmc, BmcAddress, BootDevice, BootOverride, Credentials, Firmware, PowerState
+from tests.contract.refusing_permit import RefusingPermit
 
 BRISK = {"min_interval_s": 0, "settle_after_reset_s": 0, "poll_interval_s": 0.05, "timeout_s": 4, "resend_s": 0.3}
 
@@ -33,7 +34,7 @@ START: dict[str, Callable[[Path, int], AbstractContextManager[list[BmcPeer]]]] =
 }
 
 
-FLEET = 72
+FLEET = 80
 """More than the tests below use: each takes fresh BMCs from here, because starting them one by one takes longer."""
 
 
@@ -335,6 +336,19 @@ def test_failing_calls_log_out_too(peer: BmcPeer) -> None:
         with pytest.raises(errors.Rejected):
             bmc.reset()
     assert bmc.power_state() is PowerState.OFF
+
+
+@pytest.mark.parametrize("packets", [0, 1, 4, 6, 7])
+def test_a_fenced_off_worker_sends_nothing_more(peer: BmcPeer, packets: int) -> None:
+    """Wherever it learns it: in the login, before the command, before the logout."""
+    permit = RefusingPermit(after=packets)
+    with UdpProxy(peer.address) as proxy:
+        bmc = BMC_DRIVERS["ipmi"](proxy.address, peer.credentials, options=BRISK | PATIENT, permit=permit)
+        with pytest.raises(errors.LeaseLost):
+            bmc.power_on()
+        assert len(sent(proxy)) == packets
+    in_session = sum(datagram.kind is Kind.IPMI for datagram in sent(proxy))
+    assert actions(peer) == (["on"] if in_session >= CONTROL else [])
 
 
 def _power_in_child(address: BmcAddress, credentials: Credentials, answer: multiprocessing.SimpleQueue[str]) -> None:

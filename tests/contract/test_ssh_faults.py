@@ -22,6 +22,7 @@ from levier.domain.errors import (
     Busy,
     DriverError,
     InvalidRequest,
+    LeaseLost,
     MalformedReply,
     OutcomeUnknown,
     Rejected,
@@ -30,6 +31,7 @@ from levier.domain.errors import (
 )
 from levier.domain.retry import NEVER, treatment_of
 from levier.domain.ssh import RemoteHost, SshTarget
+from tests.contract.refusing_permit import RefusingPermit
 from tests.rig.container import Container
 from tests.rig.sshd import LoopbackSshd, free_port
 from tests.rig.wire import Wire, wire_to
@@ -119,6 +121,26 @@ def test_a_refused_login_key_is_tried_once(server: LoopbackSshd) -> None:
     # sshd reports one refused client in one line or in two, as its monitor happens to run: a client is its port.
     refused = re.findall(r"(?:Failed publickey|Connection closed by authenticating user).* port (\d+)", server.log())
     assert len(set(refused)) == 1, server.log()
+
+
+def test_a_fenced_off_worker_changes_nothing_more(server: LoopbackSshd, tmp_path: Path) -> None:
+    """Whenever it learns it in the course of an upload, the file is the old one and no command follows."""
+    path, content = tmp_path / "file", os.urandom(300 * 1024)
+    path.write_text("old")
+    whole = RefusingPermit(after=1000)
+    unfenced = open_host(server.target(), permit=whole)
+    unfenced.upload(content, str(path))
+    unfenced.close()
+    assert path.read_bytes() == content
+    assert whole.asked >= 8, "the connection, two commands and five pieces"
+    for permitted in range(whole.asked):
+        path.write_text("old")
+        fenced = open_host(server.target(), permit=RefusingPermit(after=permitted))
+        with pytest.raises(LeaseLost):
+            fenced.upload(content, str(path))
+        fenced.close()
+        assert path.read_text() == "old"
+        assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".levier-upload")] == []
 
 
 def test_no_key_of_this_user_is_looked_for(

@@ -57,7 +57,6 @@ def match_site(ctx: NodeContext) -> JsonMap:
 
 def _restore_power(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     """The chassis has the power state it had before the step."""
-    ctx.guard()
     if checkpoint.before.get("power") == PowerState.ON.value:
         ctx.bmc().power_on()
     else:
@@ -68,7 +67,6 @@ def _restore_power(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
 @step(name="power-off", title="Have the machine off before it is booted", undo=_restore_power, before=_power_before)
 def power_off(ctx: NodeContext) -> JsonMap:
     """The chassis is off. Safe to repeat: an off chassis is left alone."""
-    ctx.guard()
     ctx.bmc().power_off()
     return {"power": PowerState.OFF.value}
 
@@ -87,7 +85,6 @@ def _restore_boot_device(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
         firmware=Firmware(str(before.get("firmware", ctx.node.firmware))),
     )
     if ctx.bmc().boot_override() != earlier:
-        ctx.guard()
         ctx.bmc().set_boot_override(earlier)
     return {"device": earlier.device.value}
 
@@ -96,14 +93,12 @@ def _restore_boot_device(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
 def set_boot_device(ctx: NodeContext) -> JsonMap:
     """The next boot, and only that one, is from the network, with the node's firmware. Safe to repeat."""
     wanted = BootOverride(device=BootDevice.PXE, persistent=False, firmware=Firmware(ctx.node.firmware))
-    ctx.guard()
     ctx.bmc().set_boot_override(wanted)
     return {"device": wanted.device.value, "firmware": wanted.firmware.value}
 
 
 def _power_off_again(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     """The chassis is off, seen to be off."""
-    ctx.guard()
     ctx.bmc().power_off()
     state = ctx.bmc().power_state()
     if state is not PowerState.OFF:
@@ -116,7 +111,6 @@ def power_on(ctx: NodeContext) -> JsonMap:
     """The chassis is on. Safe to repeat: a chassis that is on is left alone."""
     if ctx.services.boot_entries.get(ctx.name) is None:
         raise Conflict(f"{ctx.name} has no boot entry any more", hint="roll the operation back and start it again")
-    ctx.guard()
     ctx.bmc().power_on()
     return {"power": PowerState.ON.value}
 
@@ -125,7 +119,6 @@ def power_on(ctx: NodeContext) -> JsonMap:
 def restore_power(ctx: NodeContext) -> JsonMap:
     """The chassis has the power state that `verify-bmc` found. Safe to repeat."""
     wanted = str(ctx.outputs("verify-bmc").get("power", PowerState.OFF.value))
-    ctx.guard()
     if wanted == PowerState.ON.value:
         ctx.bmc().power_on()
     else:

@@ -41,8 +41,7 @@ def boot_host(ctx: NodeContext) -> JsonMap:
     """
     view = ctx.services.boot_entries.get(ctx.name)
     if view is not None and view.claimed_at is not None:
-        ctx.guard()
-        ctx.services.boot_entries.instruct(node=ctx.name, operation=ctx.operation, action=AgentAction.REBOOT)
+        ctx.services.boot_entries.instruct(node=ctx.name, by=ctx.fence, action=AgentAction.REBOOT)
     host = _host(ctx)
     host.wait_until_up(timeout_s=HOST_TIMEOUT_S)
     facts = host.facts()
@@ -88,7 +87,6 @@ def _restore_baseline(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
 def apply(ctx: NodeContext) -> JsonMap:
     """The host has the baseline of the operation's revision. Safe to repeat: a second time changes nothing."""
     spec = _spec(ctx)
-    ctx.guard()
     applied = apply_baseline(_host(ctx), spec)
     return applied.model_dump(mode="json", include={"changed", "effects", "refused"})
 

@@ -14,6 +14,7 @@ WRITE_TIMEOUT_S = 3600.0
 
 def _forget_host_key(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     """No key pair of this operation is kept for the host."""
+    ctx.guard()
     return {"deleted": ctx.services.forget_host_key(ctx.name, operation=ctx.operation)}
 
 
@@ -23,6 +24,7 @@ def create_host_key(ctx: NodeContext) -> JsonMap:
 
     Because it is made beforehand and travels in the seed, the very first SSH connection is verified.
     """
+    ctx.guard()  # keys are files, which no fence of the store protects
     return {"host_key": ctx.services.ensure_host_key(ctx.name, operation=ctx.operation)}
 
 
@@ -53,8 +55,7 @@ def write_image(ctx: NodeContext) -> JsonMap:
     address = str(ctx.outputs("allocate-address")["address"])
     seed = ctx.services.seed_for(ctx.site, ctx.node, address, operation=ctx.operation)
     entries = ctx.services.boot_entries
-    ctx.guard()
     # Does nothing when this very write was asked for before: see BootEntries.instruct_write.
-    entries.instruct_write(node=ctx.name, operation=ctx.operation, disk=disk, image=image, seed=seed)
+    entries.instruct_write(node=ctx.name, by=ctx.fence, disk=disk, image=image, seed=seed)
     entries.wait_for(ctx.name, ctx.operation, lambda view: view.is_written, timeout_s=WRITE_TIMEOUT_S, check=ctx.guard)
     return {"image": image.name, "sha256": image.sha256, "disk": disk}

@@ -31,13 +31,12 @@ def allocate_address(ctx: NodeContext) -> JsonMap:
 
 def _withdraw(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     """There is no boot entry, token, session or DHCP answer for the node."""
-    return {"withdrawn": ctx.services.boot_entries.withdraw(node=ctx.name, operation=ctx.operation)}
+    return {"withdrawn": ctx.services.boot_entries.withdraw(node=ctx.name, by=ctx.fence)}
 
 
 def _publish(ctx: NodeContext, purpose: BootPurpose) -> JsonMap:
     address = str(ctx.outputs("allocate-address")["address"])
-    ctx.guard()
-    ctx.services.publish_boot_entry(ctx.site, ctx.node, operation=ctx.operation, purpose=purpose, address=address)
+    ctx.services.publish_boot_entry(ctx.site, ctx.node, fence=ctx.fence, purpose=purpose, address=address)
     return {"mac": ctx.site.boot_nic(ctx.node).mac, "address": address}
 
 
@@ -73,7 +72,7 @@ def await_agent(ctx: NodeContext) -> JsonMap:
     try:
         disk = _checked_root_disk(ctx, inventory)
     except Rejected as error:
-        entries.instruct(node=ctx.name, operation=ctx.operation, action=AgentAction.REFUSE, reason=error.message)
+        entries.instruct(node=ctx.name, by=ctx.fence, action=AgentAction.REFUSE, reason=error.message)
         raise
     return {"inventory": inventory.model_dump(mode="json"), "disk": disk}
 
@@ -93,13 +92,13 @@ def _checked_root_disk(ctx: NodeContext, inventory: Inventory) -> str:
 @step(name="withdraw-boot-entry", title="Take the boot entry away again", undo=Undo.NO_EFFECT)
 def withdraw_boot_entry(ctx: NodeContext) -> JsonMap:
     """The node can boot from the network no more. Safe to repeat."""
-    return {"withdrawn": ctx.services.boot_entries.withdraw(node=ctx.name, operation=ctx.operation)}
+    return {"withdrawn": ctx.services.boot_entries.withdraw(node=ctx.name, by=ctx.fence)}
 
 
 @step(name="dismiss-agent", title="Let the ramdisk power the machine off", undo=Undo.NO_EFFECT)
 def dismiss_agent(ctx: NodeContext) -> JsonMap:
     """The ramdisk was told to power off; `restore-power` makes sure of it. Safe to repeat."""
-    ctx.services.boot_entries.instruct(node=ctx.name, operation=ctx.operation, action=AgentAction.POWER_OFF)
+    ctx.services.boot_entries.instruct(node=ctx.name, by=ctx.fence, action=AgentAction.POWER_OFF)
     return {}
 
 

@@ -7,20 +7,25 @@ import os
 import socket
 import threading
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import uvicorn
+from sqlalchemy import Engine
 
 from levier.api.boot_app import create_boot_app
 from levier.api.boot_server import boot_server
 from levier.domain.netboot import ImageRef
+from levier.domain.operation import Fence, Operation, PlannedStep
 from levier.services.boot import BootEntries, NoDhcp
 from levier.services.boot_agents import BootAgents, BootServices
 from levier.services.seal import KEY_BYTES, AesGcmSeal
 from levier.store.base import open_engine
 from levier.store.boot import BootStore
 from levier.store.boot_sessions import BootSessionStore
+from levier.store.step_log import SqlStepLog
 
+OPERATIONS = ("another", *(f"op{number}" for number in range(10)))
 SEAL = AesGcmSeal(bytes(range(KEY_BYTES)))
 
 
@@ -64,7 +69,25 @@ def services(database_url: str, files: BootFiles, *, hold_s: float = 20.0) -> Bo
 
 def entries(database_url: str) -> BootEntries:
     """Boot entries as the runner has them: connections of its own, no word with the boot service but the database."""
-    return BootEntries(BootStore(open_engine(database_url)), seal=SEAL, dhcp=NoDhcp())
+    engine = open_engine(database_url)
+    for operation in OPERATIONS:
+        order(engine, operation)
+    return BootEntries(BootStore(engine), seal=SEAL, dhcp=NoDhcp())
+
+
+def order(engine: Engine, operation: str) -> None:
+    """There is an operation of that id, on which nobody works yet."""
+    plan = (PlannedStep("publish-boot-entry", "a1-01"),)
+    SqlStepLog(engine).create(
+        Operation(
+            id=operation, kind="test", targets=("a1-01",), plan=plan, created=datetime.now(UTC), code_version="1.0.0"
+        )
+    )
+
+
+def worker_of(operation: str) -> Fence:
+    """The right to act on an operation that `order` made."""
+    return Fence(operation=operation, generation=0, worker="test")
 
 
 class BootServer:

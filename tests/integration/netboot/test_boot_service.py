@@ -6,20 +6,22 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 from sqlalchemy import text
 
-from levier.domain.errors import Conflict, InvalidRequest, NotFound, OutcomeUnknown, Rejected
+from levier.domain.errors import Conflict, InvalidRequest, LeaseLost, NotFound, OutcomeUnknown, Rejected
 from levier.domain.netboot import AgentAction, BootPurpose, ImageRef
 from levier.services.boot import BootEntries
 from levier.services.boot_wait import BootPatience
 from levier.store.base import open_engine
-from tests.integration.netboot.boot_service import BootFiles, BootServer, entries, services
+from levier.store.step_log import SqlStepLog
+from tests.integration.netboot.boot_service import BootFiles, BootServer, entries, services, worker_of
 from tests.integration.netboot.playing_agent import MAC, PlayingAgent, pairs
 
 SEED = b"ssh_host_ed25519_key: " + os.urandom(64).hex().encode()
@@ -53,7 +55,7 @@ def publish(
     runner.publish(
         node=node,
         mac=mac,
-        operation=operation,
+        by=worker_of(operation),
         purpose=BootPurpose.DEPLOY,
         address=f"10.77.0.{last}",
         hostname=node,
@@ -61,7 +63,7 @@ def publish(
 
 
 def write(runner: BootEntries, image: ImageRef, *, seed: bytes = SEED, disk: str = "vda") -> bool:
-    return runner.instruct_write(node="a1-01", operation="op1", disk=disk, image=image, seed=seed)
+    return runner.instruct_write(node="a1-01", by=worker_of("op1"), disk=disk, image=image, seed=seed)
 
 
 def test_from_script_to_reboot(runner: BootEntries, agent: PlayingAgent, files: BootFiles, server: BootServer) -> None:
@@ -97,11 +99,11 @@ def test_from_script_to_reboot(runner: BootEntries, agent: PlayingAgent, files: 
     ]
     assert view.reports[1].report.bytes_done == len(content)
 
-    runner.instruct(node="a1-01", operation="op1", action=AgentAction.REBOOT)
+    runner.instruct(node="a1-01", by=worker_of("op1"), action=AgentAction.REBOOT)
     assert agent.next().text == "action=reboot\n"
     agent.report("reboot", "started")
     assert runner.wait_for("a1-01", "op1", lambda v: v.is_rebooting, timeout_s=10, patience=SOON)
-    assert runner.withdraw(node="a1-01", operation="op1")
+    assert runner.withdraw(node="a1-01", by=worker_of("op1"))
 
 
 def test_a_machine_without_entry_gets_nothing(agent: PlayingAgent) -> None:
@@ -167,10 +169,10 @@ def test_withdrawal_ends_everything(
     agent.boot()
     unused = agent.token()
     write(runner, image)
-    assert not runner.withdraw(node="a1-01", operation="another")
+    assert not runner.withdraw(node="a1-01", by=worker_of("another"))
     assert agent.get("/agent/seed").status_code == 200
-    assert runner.withdraw(node="a1-01", operation="op1")
-    assert not runner.withdraw(node="a1-01", operation="op1")
+    assert runner.withdraw(node="a1-01", by=worker_of("op1"))
+    assert not runner.withdraw(node="a1-01", by=worker_of("op1"))
     assert runner.get("a1-01") is None
     assert runner.list() == ()
     refused = [
@@ -211,7 +213,7 @@ def test_a_held_question_is_answered_promptly(runner: BootEntries, agent: Playin
     assert delay_s <= 0.3
     agent.report("write", "started")
     agent.report("write", "failed", detail="disk is on fire")
-    answer, delay_s = asked_while(agent, lambda: runner.withdraw(node="a1-01", operation="op1"))
+    answer, delay_s = asked_while(agent, lambda: runner.withdraw(node="a1-01", by=worker_of("op1")))
     assert answer.status_code == 403
     assert delay_s <= 0.3
 
@@ -261,7 +263,7 @@ def test_an_image_is_not_written_twice(runner: BootEntries, agent: PlayingAgent,
     with pytest.raises(Conflict):
         write(runner, image, disk="vdb")
     with pytest.raises(Conflict):
-        runner.instruct(node="a1-01", operation="op1", action=AgentAction.REBOOT)
+        runner.instruct(node="a1-01", by=worker_of("op1"), action=AgentAction.REBOOT)
     for stage in ("write", "verify", "seed"):
         agent.report(stage, "done")
     assert not write(runner, image, seed=b"a newer seed")
@@ -306,9 +308,9 @@ def test_a_restart_in_the_middle_of_a_write(runner: BootEntries, agent: PlayingA
 def test_refusal_and_power_off_stand(runner: BootEntries, agent: PlayingAgent) -> None:
     publish(runner)
     agent.boot()
-    runner.instruct(node="a1-01", operation="op1", action=AgentAction.REFUSE, reason="serial is A, not B")
+    runner.instruct(node="a1-01", by=worker_of("op1"), action=AgentAction.REFUSE, reason="serial is A, not B")
     assert [agent.next().text for _ in range(2)] == ["action=refuse\nreason=serial is A, not B\n"] * 2
-    runner.instruct(node="a1-01", operation="op1", action=AgentAction.POWER_OFF)
+    runner.instruct(node="a1-01", by=worker_of("op1"), action=AgentAction.POWER_OFF)
     assert agent.next().text == "action=power-off\n"
 
 
@@ -343,10 +345,28 @@ def test_entries_are_exclusive(runner: BootEntries) -> None:
         with pytest.raises(Conflict, match="op1"):
             publish(runner, **other)
     with pytest.raises(NotFound):
-        runner.instruct(node="a1-01", operation="op2", action=AgentAction.REBOOT)
+        runner.instruct(node="a1-01", by=worker_of("op2"), action=AgentAction.REBOOT)
     with pytest.raises(InvalidRequest):
-        runner.instruct(node="a1-01", operation="op1", action=AgentAction.WRITE)
+        runner.instruct(node="a1-01", by=worker_of("op1"), action=AgentAction.WRITE)
     assert [view.node for view in runner.list()] == ["a1-01"]
+
+
+def test_a_fenced_off_worker_lets_no_node_boot(runner: BootEntries, database_url: str) -> None:
+    publish(runner)
+    before = runner.list()
+    at = datetime.now(UTC)
+    SqlStepLog(open_engine(database_url)).take_over(
+        "op1", worker="another", run="", code_version="1.0.0", at=at, expires=at
+    )
+    calls: list[Callable[[], object]] = [
+        lambda: publish(runner, last=12),
+        lambda: runner.instruct(node="a1-01", by=worker_of("op1"), action=AgentAction.REBOOT),
+        lambda: runner.withdraw(node="a1-01", by=worker_of("op1")),
+    ]
+    for call in calls:
+        with pytest.raises(LeaseLost):
+            call()
+    assert runner.list() == before
 
 
 def test_of_many_operations_at_once_one_gets_the_node(runner: BootEntries) -> None:

@@ -25,7 +25,7 @@ from levier.services.boot import BootEntries
 from levier.store import migrate
 from levier.store.base import open_engine
 from levier.store.boot import BootStore
-from tests.integration.netboot.boot_service import SEAL
+from tests.integration.netboot.boot_service import SEAL, order, worker_of
 from tests.integration.netboot.provisioning_net import BRIDGE, SERVER, ProvisioningNet
 
 pytestmark = pytest.mark.root
@@ -98,7 +98,7 @@ class Rack:
             sizes = re.findall(rf"GET '/boot/[0-9a-f]{{32}}/{name}' 200 (\d+) bytes", self.access_log.read_text())
             file = {"kernel": "vmlinuz", "ramdisk": "ramdisk.img"}[name]
             assert int(sizes[0]) == (self.net.directory / file).stat().st_size
-        assert self.entries.withdraw(node="a1-01", operation="op1")
+        assert self.entries.withdraw(node="a1-01", by=worker_of("op1"))
         assert not DnsmasqHosts(self.config).lease_given(MAC)
 
 
@@ -110,6 +110,7 @@ def rack() -> Iterator[Rack]:
         url = f"sqlite:///{net.directory}/levier.db"
         engine = open_engine(url)
         migrate.upgrade(engine)
+        order(engine, "op1")
         entries = BootEntries(BootStore(engine), seal=SEAL, dhcp=DnsmasqHosts(config))
         (net.directory / "ramdisk.img").write_bytes(os.urandom(6 * 1024 * 1024))
         server = DnsmasqServer(config)
@@ -123,7 +124,7 @@ def rack() -> Iterator[Rack]:
                 entries.publish(
                     node="a1-01",
                     mac=MAC,
-                    operation="op1",
+                    by=worker_of("op1"),
                     purpose=BootPurpose.INSPECT,
                     address="10.77.0.11",
                     hostname="a1-01",
