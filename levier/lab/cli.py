@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,32 +13,15 @@ from rich.console import Console
 from rich.table import Table
 
 from levier.domain.bmc import Firmware
-from levier.domain.errors import LevierError
+from levier.lab import fault_cli
 from levier.lab.ledger import Event
+from levier.lab.options import Dir, Json, Name, errors
 from levier.lab.rack import Rack
 from levier.lab.spec import ChassisKind, plan_rack
 from levier.lab.sysctl import inotify_limit
 
 app = typer.Typer(name="lab", help="The virtual rack: machines with real BMCs on this computer.", no_args_is_help=True)
-
-Name = Annotated[str, typer.Option("--name", help="The lab's name.")]
-Dir = Annotated[
-    Path | None,
-    typer.Option("--dir", help="State directory [default: $LEVIER_LAB_DIR or /var/lib/levier/lab/NAME]."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """Errors end the command with status 1 and say the cause and the way out."""
-    try:
-        yield
-    except LevierError as error:
-        typer.echo(f"error: {error}", err=True)
-        if error.hint:
-            typer.echo(f"  {error.hint}", err=True)
-        raise typer.Exit(1) from error
+app.add_typer(fault_cli.app)
 
 
 @contextmanager
@@ -64,7 +46,7 @@ def up(
     directory: Dir = None,
 ) -> None:
     """Bring a rack of powered-off machines up."""
-    with _errors():
+    with errors():
         spec = plan_rack(
             name=name,
             chassis=chassis,
@@ -84,7 +66,7 @@ def up(
 @app.command()
 def status(name: Name = "demo", directory: Dir = None, as_json: Json = False) -> None:
     """Tell what every machine really does, whatever an orchestrator believes."""
-    with _errors():
+    with errors():
         found = Rack.at(name=name, directory=directory).status()
     if as_json:
         typer.echo(json.dumps(found, indent=2))
@@ -104,7 +86,7 @@ def events(
 ) -> None:
     """Print the ledger: every BMC command, power change, boot and disk write. With --json a list; with
     --follow as well, one object a line."""
-    with _errors():
+    with errors():
         rack = Rack.at(name=name, directory=directory)
         if as_json and not follow:
             typer.echo(
@@ -126,7 +108,7 @@ def down(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the ledger and the logs.")] = False,
 ) -> None:
     """Take the lab down and leave nothing behind, also after its daemon was killed."""
-    with _errors():
+    with errors():
         rack = Rack.at(name=name, directory=directory)
         with _telling_sysctl():
             there = rack.down(keep=keep)

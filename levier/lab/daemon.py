@@ -19,6 +19,7 @@ from levier.lab.chassis import Chassis
 from levier.lab.chassis.nspawn import NspawnChassis
 from levier.lab.chassis.qemu import QemuChassis
 from levier.lab.control import Answer, serve_control
+from levier.lab.fault_board import FaultBoard
 from levier.lab.layout import Layout
 from levier.lab.ledger import EventKind, LedgerWriter, Record, read_events
 from levier.lab.machine import Machine
@@ -38,6 +39,7 @@ class Daemon:
         self._cgroups = CgroupTree(self._rack.name)
         boots = Counter(event.node for event in read_events(layout.ledger, kind=EventKind.BOOT))
         self._ledger = LedgerWriter(layout.ledger)
+        self._faults = FaultBoard(self._rack, recorder=self._recorder)
         self._machines = [self._machine(node, boots=boots[node.name]) for node in self._rack.nodes]
         self._stopping = asyncio.Event()
 
@@ -82,7 +84,8 @@ class Daemon:
         users = {credentials["username"]: credentials["password"]}
         loop = asyncio.get_running_loop()
         for machine in self._machines:
-            server = BmcServer(device=machine.device, users=users, record=self._recorder(machine.node))
+            record, faults = self._recorder(machine.node), self._faults.of(machine.node.name)
+            server = BmcServer(device=machine.device, users=users, record=record, faults=faults)
             where = (machine.node.bmc_address, machine.node.bmc_port)
             await loop.create_datagram_endpoint(lambda server=server: server, local_addr=where)  # type: ignore[misc]
 
@@ -93,7 +96,7 @@ class Daemon:
         if operation == "stop":
             self._stopping.set()
             return {"stopping": True}
-        return {"error": f"unknown request {operation!r}"}
+        return self._faults.answer(request) or {"error": f"unknown request {operation!r}"}
 
     async def _snapshots(self) -> list[dict[str, Any]]:
         return list(await asyncio.gather(*(machine.snapshot() for machine in self._machines)))

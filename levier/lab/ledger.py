@@ -27,6 +27,7 @@ class EventKind(StrEnum):
     OS_START = "os-start"
     FIRMWARE = "firmware"
     CRASH = "crash"
+    FAULT = "fault"
     LAB = "lab"
 
 

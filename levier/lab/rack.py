@@ -11,6 +11,8 @@ from typing import Any
 from levier.domain.bmc import BmcAddress, Credentials
 from levier.domain.errors import NotFound
 from levier.lab.bringup import bring_up
+from levier.lab.control import ask
+from levier.lab.faults import Fault, FaultKind, checked, require_capable
 from levier.lab.layout import Layout, state_dir
 from levier.lab.ledger import Event, follow_events, read_events
 from levier.lab.network import namespace_path
@@ -18,6 +20,9 @@ from levier.lab.sitefile import CREDENTIAL
 from levier.lab.spec import RackSpec
 from levier.lab.status import lab_status
 from levier.lab.teardown import take_down
+
+ALL = "all"
+"""Stands for every node of the rack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,36 @@ class Rack:
     def follow(self, *, node: str | None = None, kind: str | None = None, since: int = 0) -> Iterator[Event]:
         """The ledger's matching entries, and further ones as they come."""
         return follow_events(self.layout.ledger, node=node, kind=kind, since=since)
+
+    def inject(self, node: str, fault: Fault) -> list[str]:
+        """The fault is armed on the node, or on each for `all`; their names. Safe to repeat: it counts from 0 again.
+
+        Raises InvalidRequest for a fault that this rack cannot do, NotFound for an unknown node; nothing is armed then.
+        """
+        require_capable(self.spec().chassis, fault.kind)
+        nodes = self._names(node)
+        ask(self.layout.control, {"op": "inject", "nodes": nodes, "fault": checked(fault).to_json()})
+        return nodes
+
+    def faults(self) -> list[dict[str, Any]]:
+        """What is armed, with how often it could have struck (`seen`) and did (`struck`)."""
+        self.spec()
+        return list(ask(self.layout.control, {"op": "faults"})["faults"])
+
+    def heal(self, node: str = ALL, kind: FaultKind | None = None) -> list[dict[str, Any]]:
+        """Nothing (of this kind) is armed on the node, or on any for `all`; what was. Safe to repeat."""
+        request = {"op": "heal", "nodes": self._names(node), "kind": kind}
+        return list(ask(self.layout.control, request)["healed"])
+
+    def _names(self, node: str) -> list[str]:
+        names = [one.name for one in self.spec().nodes]
+        if node == ALL:
+            return names
+        if node not in names:
+            raise NotFound(
+                f"the lab {self.name} has no node {node}", hint=f"it has: {', '.join(names[:20])}; or `{ALL}`"
+            )
+        return [node]
 
     def spec(self) -> RackSpec:
         """What the lab was asked to be. Raises NotFound when it is down."""

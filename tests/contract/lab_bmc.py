@@ -10,6 +10,7 @@ from pathlib import Path
 from levier.lab.bmc.device import BmcDevice, ChassisAction
 from levier.lab.bmc.fru import FruIdentity
 from levier.lab.bmc.server import BmcServer
+from levier.lab.faults import NodeFaults
 from levier.lab.ledger import LedgerWriter
 
 USERS = {"admin": "secret"}
@@ -34,7 +35,10 @@ async def serve(ledger: LedgerWriter, ports: list[int]) -> None:
         device = BmcDevice(hardware=Switch(), guid=bytes(16), identity=IDENTITY)
         record = partial(_append, ledger, f"n{index}")
         await loop.create_datagram_endpoint(
-            partial(BmcServer, device=device, users=USERS, record=record), local_addr=("127.0.0.1", port)
+            partial(
+                BmcServer, device=device, users=USERS, record=record, faults=NodeFaults(node=f"n{index}", record=record)
+            ),
+            local_addr=("127.0.0.1", port),
         )
     await asyncio.Event().wait()
 

@@ -15,6 +15,7 @@ from typing import Any
 from levier.lab.bmc.device import BmcDevice, ChassisAction
 from levier.lab.bmc.fru import FruIdentity
 from levier.lab.bmc.server import BmcServer
+from levier.lab.faults import Fault, FaultKind, NodeFaults, checked
 from levier.lab.ledger import EventKind
 
 USER = "admin"
@@ -44,7 +45,29 @@ class BmcUnderTest:
     hardware: CountingHardware
     entries: list[tuple[EventKind, dict[str, Any]]]
     secret_file: Path
+    faults: NodeFaults
+    loop: asyncio.AbstractEventLoop
     address: str = "127.0.0.1"
+
+    def arm(self, kind: FaultKind, **terms: Any) -> None:
+        """The fault is armed, as the daemon does it: in the event loop."""
+
+        async def arm() -> None:
+            self.faults.arm(checked(Fault(kind=kind, **terms)))
+
+        asyncio.run_coroutine_threadsafe(arm(), self.loop).result(10)
+
+    def heal(self) -> None:
+        """Nothing is armed any more."""
+
+        async def heal() -> None:
+            self.faults.heal()
+
+        asyncio.run_coroutine_threadsafe(heal(), self.loop).result(10)
+
+    def strikes(self) -> list[dict[str, Any]]:
+        """The strikes so far, oldest first."""
+        return [detail for detail in self.of(EventKind.FAULT) if detail["event"] == "struck"]
 
     def names(self) -> list[str]:
         """The commands so far, oldest first."""
@@ -79,14 +102,15 @@ def running_bmcs(directory: Path, *, count: int = 1) -> Iterator[list[BmcUnderTe
         def record(kind: EventKind, /, **detail: Any) -> None:
             entries.append((kind, detail))
 
-        server = BmcServer(device=device, users={USER: password}, record=record)
+        faults = NodeFaults(node=f"n{number}", record=record)
+        server = BmcServer(device=device, users={USER: password}, record=record, faults=faults)
         transport, _ = await loop.create_datagram_endpoint(lambda: server, local_addr=("127.0.0.1", 0))
         transports.append(transport)
         secret_file = directory / f"password-{number}"
         secret_file.touch(mode=0o600)
         secret_file.write_text(password)
         port = transport.get_extra_info("sockname")[1]
-        return BmcUnderTest(port, password, device, hardware, entries, secret_file)
+        return BmcUnderTest(port, password, device, hardware, entries, secret_file, faults=faults, loop=loop)
 
     try:
         yield [asyncio.run_coroutine_threadsafe(start(number), loop).result(10) for number in range(count)]

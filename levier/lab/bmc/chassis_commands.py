@@ -5,6 +5,8 @@ from __future__ import annotations
 from levier.lab.bmc.bootflags import BOOT_FLAGS, InvalidValue, UnsupportedParameter
 from levier.lab.bmc.device import ChassisAction
 from levier.lab.bmc.dispatch import Call, Code, Command, CompletionError, Privilege, Table
+from levier.lab.bmc.misbehaviour import ignores, reported_power
+from levier.lab.faults import BmcCommand
 
 _DEFAULT_IDENTIFY_S = 15
 _IDENTIFY_SUPPORTED = 0x40
@@ -18,8 +20,9 @@ def _capabilities(call: Call, data: bytes) -> bytes:
 
 def _status(call: Call, data: bytes) -> bytes:
     device = call.device
-    power = int(device.hardware.powered) | device.restore_policy << 5
-    last_event = _ON_BY_COMMAND if device.hardware.powered else 0
+    powered = reported_power(call.faults, device.hardware.powered)
+    power = int(powered) | device.restore_policy << 5
+    last_event = _ON_BY_COMMAND if powered else 0
     return bytes([power, last_event, _IDENTIFY_SUPPORTED | device.identify.chassis_bits])
 
 
@@ -31,6 +34,9 @@ def _control(call: Call, data: bytes) -> bytes:
     call.notes["action"] = action.name.lower().replace("_", "-")
     if action in _NEEDS_POWER and not call.device.hardware.powered:
         raise CompletionError(Code.NOT_IN_THIS_STATE)
+    if ignores(call.faults, BmcCommand.POWER, data):
+        call.notes["ignored"] = True
+        return b""
     call.device.boot_options.chassis_control_came()
     call.device.hardware.request(action)
     return b""
@@ -46,6 +52,9 @@ def _identify(call: Call, data: bytes) -> bytes:
 
 def _set_boot_options(call: Call, data: bytes) -> bytes:
     call.notes["parameter"] = data[0] & 0x7F
+    if ignores(call.faults, BmcCommand.BOOT_DEVICE, data):
+        call.notes["ignored"] = True
+        return b""
     try:
         call.device.boot_options.write(data)
     except UnsupportedParameter:

@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import Any
 
 from levier.lab.bmc.device import BmcDevice
+from levier.lab.faults import NodeFaults
 
 
 class Code(IntEnum):
@@ -66,6 +67,7 @@ class Call:
     session: SessionView | None
     active_sessions: int
     end_all_sessions: Callable[[], None]
+    faults: NodeFaults
     notes: dict[str, Any] = field(default_factory=dict)
 
     def within_session(self) -> SessionView:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import cast
 
 from levier.lab.bmc import rakp
@@ -12,6 +13,7 @@ from levier.lab.bmc.app_commands import APP_COMMANDS
 from levier.lab.bmc.chassis_commands import CHASSIS_COMMANDS
 from levier.lab.bmc.device import BmcDevice
 from levier.lab.bmc.dispatch import Call, Code, Outcome, run_command
+from levier.lab.bmc.misbehaviour import Answer, Misbehaviour, command_of
 from levier.lab.bmc.rakp import Handshake, Status
 from levier.lab.bmc.sessions import Peer, Session, SessionTable
 from levier.lab.bmc.storage_commands import STORAGE_COMMANDS
@@ -25,6 +27,7 @@ from levier.lab.bmc.wire import (
     parse_packet,
     parse_request,
 )
+from levier.lab.faults import BmcCommand, NodeFaults
 from levier.lab.ledger import EventKind, Record
 
 _log = logging.getLogger(__name__)
@@ -33,12 +36,14 @@ COMMANDS = {**APP_COMMANDS, **CHASSIS_COMMANDS, **STORAGE_COMMANDS}
 
 
 class BmcServer(asyncio.DatagramProtocol):
-    """One BMC on one UDP address. `users` maps user names to passwords."""
+    """One BMC on one UDP address. `users` maps user names to passwords; `faults` is what goes wrong with it."""
 
-    def __init__(self, *, device: BmcDevice, users: Mapping[str, str], record: Record) -> None:
+    def __init__(self, *, device: BmcDevice, users: Mapping[str, str], record: Record, faults: NodeFaults) -> None:
         self._device = device
         self._users = {name.encode(): password.encode() for name, password in users.items()}
         self._record = record
+        self._faults = faults
+        self._misbehaviour = Misbehaviour(faults)
         self._table = SessionTable()
         self._transport: asyncio.DatagramTransport | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -56,6 +61,9 @@ class BmcServer(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: Peer) -> None:
         """The datagram was answered, or dropped when it is no valid one, as a BMC does."""
+        if self._misbehaviour.dead():
+            self._table.forget()
+            return
         try:
             answer = self._answer(data, addr)
         except MalformedPacket as error:
@@ -64,8 +72,12 @@ class BmcServer(asyncio.DatagramProtocol):
         except Exception:  # noqa: BLE001 - a defect must cost one datagram, not the BMCs of the whole rack
             _log.exception("defect while answering a datagram from %s", addr)
             return
-        if answer is not None and self._transport is not None:
-            self._transport.sendto(answer, addr)
+        if answer is not None:
+            self._misbehaviour.deliver(answer, partial(self._send, addr))
+
+    def _send(self, addr: Peer, datagram: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.sendto(datagram, addr)
 
     def error_received(self, exc: Exception) -> None:
         """A client went away before its answer: nothing to do."""
@@ -79,7 +91,7 @@ class BmcServer(asyncio.DatagramProtocol):
         self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
 
     # --- packets ---------------------------------------------------------------------------------------------------
-    def _answer(self, datagram: bytes, peer: Peer) -> bytes | None:
+    def _answer(self, datagram: bytes, peer: Peer) -> Answer | None:
         packet = parse_packet(datagram)
         steps: dict[int, Callable[[bytes, Peer], bytes | None]] = {
             PayloadType.OPEN_REQUEST: self._open,
@@ -88,19 +100,21 @@ class BmcServer(asyncio.DatagramProtocol):
         }
         handshake_step = steps.get(packet.payload_type)
         if packet.v2 and handshake_step is not None:
-            return handshake_step(packet.payload, peer)
+            reply = handshake_step(packet.payload, peer)
+            return None if reply is None else Answer(reply, BmcCommand.LOGIN)
         if packet.payload_type != PayloadType.IPMI:
             raise MalformedPacket("payload type not supported")
         if packet.session_id == 0:
             return self._outside_session(packet, peer)
         return self._inside_session(packet.session_id, datagram, peer)
 
-    def _outside_session(self, packet: Packet, peer: Peer) -> bytes:
+    def _outside_session(self, packet: Packet, peer: Peer) -> Answer:
         request = parse_request(packet.payload)
         message = self._run(request, peer=peer, session=None)
-        return build_v2(message, kind=PayloadType.IPMI) if packet.v2 else build_v15(message)
+        reply = build_v2(message, kind=PayloadType.IPMI) if packet.v2 else build_v15(message)
+        return Answer(reply, BmcCommand.LOGIN)
 
-    def _inside_session(self, session_id: int, datagram: bytes, peer: Peer) -> bytes | None:
+    def _inside_session(self, session_id: int, datagram: bytes, peer: Peer) -> Answer:
         session = self._table.sessions.get(session_id)
         if session is None:
             raise MalformedPacket("no such session")
@@ -110,7 +124,7 @@ class BmcServer(asyncio.DatagramProtocol):
         answer = session.seal(self._run(request, peer=peer, session=session))
         if session.view.closing:
             self._table.sessions.pop(session_id, None)
-        return answer
+        return Answer(answer, command_of(request.netfn, request.command))
 
     def _run(self, request: Request, *, peer: Peer, session: Session | None) -> bytes:
         call = Call(
@@ -118,6 +132,7 @@ class BmcServer(asyncio.DatagramProtocol):
             session=session.view if session else None,
             active_sessions=len(self._table.sessions),
             end_all_sessions=self._table.sessions.clear,
+            faults=self._faults,
         )
         outcome = self._carry_out(request, call)
         self._record(
@@ -144,7 +159,8 @@ class BmcServer(asyncio.DatagramProtocol):
         request = rakp.parse_open(payload)
         if request.suite is None:
             return self._refuse(PayloadType.OPEN_RESPONSE, request.tag, Status.NO_SUITE_MATCH, request.console_id)
-        pending = self._table.begin(request, suite=request.suite, peer=peer)
+        exhausted = self._misbehaviour.exhausted()
+        pending = None if exhausted else self._table.begin(request, suite=request.suite, peer=peer)
         if pending is None:
             return self._refuse(PayloadType.OPEN_RESPONSE, request.tag, Status.NO_RESOURCES, request.console_id)
         body = rakp.open_response(request, suite=request.suite, managed_id=pending.managed_id)

@@ -118,6 +118,11 @@ class SessionTable:
         self.pending[managed_id] = started
         return started
 
+    def forget(self) -> None:
+        """No handshake and no session is left, as after a restart."""
+        self.pending.clear()
+        self.sessions.clear()
+
     def establish(self, pending: Pending, handshake: Handshake, *, rakp3: bytes) -> Session:
         """The handshake became a session; what else this peer had begun is forgotten."""
         for other in [p for p in self.pending.values() if p.peer == pending.peer]:
