@@ -43,8 +43,16 @@ class _Goal:
     hint: str
 
 
-_ON = _Goal(PowerState.ON, ChassisAction.ON, "Repeat; if it stays off, look at its power supplies.")
-_OFF = _Goal(PowerState.OFF, ChassisAction.OFF, "Repeat; if it stays on, restart the BMC.")
+_ON = _Goal(
+    PowerState.ON,
+    ChassisAction.ON,
+    "Repeat; if it stays off, look at its power supplies, or whether the BMC's reading is right: restart it.",
+)
+_OFF = _Goal(
+    PowerState.OFF,
+    ChassisAction.OFF,
+    "Repeat; if it stays on, the BMC's reading may be wrong: look at the machine, restart the BMC.",
+)
 _SOFT_OFF = _Goal(PowerState.OFF, ChassisAction.SOFT_OFF, "The OS ignores the power button: switch off hard instead.")
 
 

@@ -11,7 +11,7 @@ from . import completion
 from .messages import NETFN_APP, Message
 
 # RMCP+ status codes, IPMI 2.0 table 13-15.
-_NO_RESOURCES = frozenset({0x01, 0x0B})
+NO_RESOURCES = frozenset({0x01, 0x0B})
 _STALE = frozenset({0x02, 0x08})
 _CREDENTIALS = frozenset({0x09, 0x0A, 0x0C, 0x0D, 0x0E, 0x0F})
 _ALGORITHMS = frozenset({0x04, 0x05, 0x06, 0x07, 0x10, 0x11})
@@ -33,7 +33,7 @@ def login_error(
     code = _code_of(text, rmcp_codes)
     if text.startswith(("Incorrect password", "Invalid RAKP4 integrity")) or code in _CREDENTIALS:
         return errors.AuthFailed(f"BMC {address} refused the credentials: {text}", hint=_CHECK_CREDENTIALS)
-    if code in _NO_RESOURCES:
+    if code in NO_RESOURCES:
         hint = "Repeat later; close other IPMI sessions (ipmitool, consoles), or restart the BMC if slots leaked."
         return errors.Busy(f"BMC {address} has no free session slot: {text}", hint=hint)
     if code in _STALE:

@@ -28,7 +28,7 @@ from levier.domain.bmc import BmcAddress, Credentials
 from levier.domain.permit import Permit
 
 from . import completion
-from .login_errors import login_error
+from .login_errors import NO_RESOURCES, login_error
 from .messages import NETFN_APP, Delivery, Message, Reply
 from .options import IpmiOptions
 
@@ -40,6 +40,8 @@ _RMCP_CLASS_IPMI = 0x07
 _SHORTEST_PACKET = 16
 _LOGIN_PATIENCE = 3
 _LOGOUT_TIMEOUT_S = 1.0
+_LARGEST_TAG = 200
+"""Tags are one byte; a login takes three."""
 
 
 class _NoAnswerError(Exception):
@@ -63,6 +65,7 @@ class _WireSession(simplesession.Session):  # type: ignore[misc]  # pyghmi has n
         self._login_began = time.monotonic()
         self._heard = False
         self._resend_at = 0.0
+        self._resend_s = options.resend_s
         try:
             super().__init__(
                 bmc=address.host,
@@ -100,7 +103,11 @@ class _WireSession(simplesession.Session):  # type: ignore[misc]  # pyghmi has n
         return {"success": True}
 
     def _initsession(self) -> None:
+        # Tags and session ids of a login begun anew must not be those of the one before: its answers may be on the way.
+        begun = (self.localsid, self.rmcptag % _LARGEST_TAG) if hasattr(self, "rmcptag") else None
         super()._initsession()
+        if begun:
+            self.localsid, self.rmcptag = begun
         if self._options.cipher_suite == 3:
             self.attemptedhash = 1
         # A login begun anew counts its packets from 0; pyghmi keeps the old number and would drop them.
@@ -114,6 +121,9 @@ class _WireSession(simplesession.Session):  # type: ignore[misc]  # pyghmi has n
         )
 
     def _got_rmcp_response(self, data: bytearray) -> Any:
+        self._learn_patience(data)
+        if data[1] in NO_RESOURCES:
+            self.attemptedhash = 1  # else pyghmi asks for a slot again at once, with the other cipher suite
         suite = (data[16], data[24], data[32]) if len(data) >= 36 and data[1] == 0 else None
         if suite == (1, 1, 1) and self.attemptedhash == 256 and self._options.cipher_suite is None:
             # Offered SHA-256, silently answered with SHA-1 (suite 3): pyghmi's own server does, and VirtualBMC.
@@ -121,6 +131,23 @@ class _WireSession(simplesession.Session):  # type: ignore[misc]  # pyghmi has n
             self.currhashlib = simplesession.hashlib.sha1
             self.currhashlen = 12
         return super()._got_rmcp_response(data)
+
+    def _got_rakp2(self, data: bytearray) -> Any:
+        self._learn_patience(data)
+        return super()._got_rakp2(data)
+
+    def _got_rakp4(self, data: bytearray) -> Any:
+        self._learn_patience(data)
+        return super()._got_rakp4(data)
+
+    def _learn_patience(self, data: bytearray) -> None:
+        """An answer to an earlier packet of this login shows that the BMC is slower than the resends.
+
+        Each resend of a login makes the answers on their way worthless: without more patience it would never end.
+        """
+        if data[0] != self.rmcptag and self.sessioncontext not in (None, "ESTABLISHED"):
+            self._resend_s = min(2 * self._resend_s, self._options.timeout_s)
+            self._resend_at = time.monotonic() + self._resend_s
 
     def wait_for_rsp(self, timeout: float | None = None, callout: bool = True) -> None:
         patience = _LOGIN_PATIENCE if self._heard else 1
@@ -134,7 +161,7 @@ class _WireSession(simplesession.Session):  # type: ignore[misc]  # pyghmi has n
     def _xmit_packet(self, *args: Any, **kwargs: Any) -> None:
         self._permit()  # here, where also resends and the logout come by
         super()._xmit_packet(*args, **kwargs)
-        self._resend_at = time.monotonic() + min(self._options.resend_s, self._answer_s / 2)
+        self._resend_at = time.monotonic() + min(self._resend_s, self._answer_s / 2)
 
     # ---- timers ----------------------------------------------------------------------------------------------------
 

@@ -269,7 +269,14 @@ def test_a_repeated_datagram_acts_once(bmc: BmcUnderTest) -> None:
     with _udp() as tap, _udp() as out:
         tap.settimeout(0.2)
         through = BmcUnderTest(
-            tap.getsockname()[1], bmc.password, bmc.device, bmc.hardware, bmc.entries, bmc.secret_file
+            tap.getsockname()[1],
+            bmc.password,
+            bmc.device,
+            bmc.hardware,
+            bmc.entries,
+            bmc.secret_file,
+            bmc.faults,
+            bmc.loop,
         )
         with ThreadPoolExecutor(1) as pool:
             told = pool.submit(through.ipmitool, "chassis", "power", "on", suite=3)

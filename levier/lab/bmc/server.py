@@ -87,7 +87,11 @@ class BmcServer(asyncio.DatagramProtocol):
         for pending in self._table.abandon():
             if pending.handshake is not None:
                 # A client that finds our proof wrong (section 13.21) just stops: it was given another password.
-                self._auth_failed(pending.peer, pending.username, "client gave up after RAKP 2: other password")
+                self._auth_failed(
+                    pending.peer,
+                    pending.username,
+                    "client gave up after RAKP 2: another password, or our answer was lost",
+                )
         self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
 
     # --- packets ---------------------------------------------------------------------------------------------------
