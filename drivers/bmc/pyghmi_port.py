@@ -53,6 +53,8 @@ class _WireSession(simplesession.Session):  # type: ignore[misc]  # pyghmi has n
 
     socket: Any
     logged: int
+    localsid: int
+    rmcptag: int
 
     # pyghmi swallows a RAKP 4 refusal and logs in again while this is not 0: an account gets locked that way.
     logontries = property(lambda self: 0, lambda self, value: None)
