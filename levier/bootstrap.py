@@ -58,7 +58,7 @@ def wire(settings: Settings) -> Services:
     seal = AesGcmSeal(key_in_file(settings.state_dir / "seal.key"))
     boot_store = BootStore(engine)
     boot_entries = BootEntries(boot_store, seal=seal, dhcp=SiteDhcp(settings, sites))
-    provisioning = Provisioning(nodes, addresses, boot_entries, store, settings.image_cache)
+    provisioning = Provisioning(nodes, addresses, boot_entries, store, settings.image_cache, settings.patience)
     saga = Saga(SqlStepLog(engine), now, __version__)
     prefect = PrefectGateway(settings.prefect_api_url)
     registry = StepRegistry()

@@ -104,9 +104,12 @@ class IpmiBmc:
         """
         self._reach(_ON, timeout_s)
 
-    def power_off(self, *, timeout_s: float = 60.0) -> None:
-        """The chassis is off, at once and hard; no error if it already was. Raises as `power_on` does."""
-        self._reach(_OFF, timeout_s)
+    def power_off(self, *, timeout_s: float = 60.0, believe_off: bool = True) -> None:
+        """The chassis is off, at once and hard; no error if it already was. Raises as `power_on` does.
+
+        Without `believe_off` the command is sent, once, although the BMC says off: a reading can be wrong.
+        """
+        self._reach(_OFF, timeout_s, always=not believe_off)
 
     def soft_off(self, *, timeout_s: float = 600.0) -> None:
         """The chassis is off after the OS shut down; no error if it already was.
@@ -128,11 +131,11 @@ class IpmiBmc:
             finally:
                 self._gate.rest(self._options.settle_after_reset_s)
 
-    def _reach(self, goal: _Goal, timeout_s: float) -> None:
+    def _reach(self, goal: _Goal, timeout_s: float, *, always: bool = False) -> None:
         deadline = time.monotonic() + timeout_s
         with self._session() as session:
-            if _power(session) is goal.state:
-                return
+            if not always and _power(session) is goal.state and _power(session) is goal.state:
+                return  # read twice: to leave a machine alone because of one wrong reading costs a whole time-out later
             failure = _send_once(session, goal.action)
         if isinstance(failure, errors.Rejected):
             deadline = 0.0  # refused: one look, since some BMCs refuse a command that is already true

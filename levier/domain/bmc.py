@@ -96,8 +96,11 @@ class PowerControl(Protocol):
         """The chassis is on; no error if it already was."""
         ...
 
-    def power_off(self, *, timeout_s: float = 60.0) -> None:
-        """The chassis is off, at once and hard; no error if it already was."""
+    def power_off(self, *, timeout_s: float = 60.0, believe_off: bool = True) -> None:
+        """The chassis is off, at once and hard; no error if it already was.
+
+        Without `believe_off` the command is sent although the BMC says off: a reading can be wrong.
+        """
         ...
 
     def soft_off(self, *, timeout_s: float = 600.0) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from levier.domain.permit import Permit
 from levier.domain.site import Network, Node, Site
 from levier.domain.ssh import RemoteHost, SshTarget
 from levier.services.boot import BootEntries
+from levier.services.patience import Patience
 from levier.services.secrets import SecretStore
 from levier.store.addresses import AddressStore
 from levier.store.nodes import NodeStore
@@ -40,6 +41,7 @@ class Provisioning:
     boot_entries: BootEntries
     secrets: SecretStore
     image_cache: Path
+    patience: Patience = field(default_factory=Patience)
 
     # --- drivers ----------------------------------------------------------------------------------------------------
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from levier.domain.errors import InvalidRequest
+from levier.services.patience import Patience, load_patience
 
 DEFAULT_STATE_DIR = Path("/var/lib/levier")
 API_PORT = 8420
@@ -24,6 +25,7 @@ class Settings:
     prefect_api_url: str
     boot_port: int
     image_cache: Path
+    patience: Patience = field(default_factory=Patience)
 
     @property
     def token_file(self) -> Path:
@@ -53,6 +55,7 @@ def load_settings() -> Settings:
         ),
         boot_port=_port("LEVIER_BOOT_PORT", BOOT_PORT),
         image_cache=Path(os.environ.get("LEVIER_IMAGE_CACHE", str(state_dir / "images"))).absolute(),
+        patience=load_patience(),
     )
 
 

@@ -160,3 +160,21 @@ def test_one_lie_is_outlived(bmc: BmcUnderTest) -> None:
     driver(bmc).power_on(timeout_s=5)
     assert bmc.hardware.requests == [ChassisAction.ON]
     assert bmc.hardware.powered
+
+
+def test_one_wrong_reading_before_the_command_leaves_no_machine_alone(bmc: BmcUnderTest) -> None:
+    bmc.arm(FaultKind.POWER_STATE_LIES, says=PowerState.ON)
+    driver(bmc).power_on()
+    assert bmc.hardware.requests == [ChassisAction.ON]
+
+
+def test_off_is_commanded_although_the_bmc_says_off_where_that_is_asked_for(bmc: BmcUnderTest) -> None:
+    bmc.hardware.powered = True
+    bmc.arm(FaultKind.POWER_STATE_LIES, says=PowerState.OFF, count=None)
+    driver(bmc).power_off()
+    assert bmc.hardware.powered
+    driver(bmc).power_off(believe_off=False)
+    assert bmc.hardware.requests == [ChassisAction.OFF]
+    bmc.heal()
+    driver(bmc).power_off(believe_off=False)
+    assert driver(bmc).power_state() is PowerState.OFF

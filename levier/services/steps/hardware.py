@@ -55,19 +55,25 @@ def match_site(ctx: NodeContext) -> JsonMap:
     return {"serial": seen.get("serial", "")}
 
 
+def _bring_to(ctx: NodeContext, state: PowerState) -> JsonMap:
+    """The chassis is on or off, as `state` says."""
+    timeout_s = ctx.services.patience.power_timeout_s
+    if state is PowerState.ON:
+        ctx.bmc().power_on(timeout_s=timeout_s)
+    else:
+        ctx.bmc().power_off(timeout_s=timeout_s)
+    return {"power": ctx.bmc().power_state().value}
+
+
 def _restore_power(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     """The chassis has the power state it had before the step."""
-    if checkpoint.before.get("power") == PowerState.ON.value:
-        ctx.bmc().power_on()
-    else:
-        ctx.bmc().power_off()
-    return {"power": ctx.bmc().power_state().value}
+    return _bring_to(ctx, PowerState(str(checkpoint.before.get("power", PowerState.OFF.value))))
 
 
 @step(name="power-off", title="Have the machine off before it is booted", undo=_restore_power, before=_power_before)
 def power_off(ctx: NodeContext) -> JsonMap:
     """The chassis is off. Safe to repeat: an off chassis is left alone."""
-    ctx.bmc().power_off()
+    ctx.bmc().power_off(timeout_s=ctx.services.patience.power_timeout_s)
     return {"power": PowerState.OFF.value}
 
 
@@ -98,29 +104,40 @@ def set_boot_device(ctx: NodeContext) -> JsonMap:
 
 
 def _power_off_again(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
-    """The chassis is off, seen to be off."""
-    ctx.bmc().power_off()
+    """The chassis was told to be off, whatever its BMC said before, and is seen to be off."""
+    ctx.bmc().power_off(timeout_s=ctx.services.patience.power_timeout_s, believe_off=False)
     state = ctx.bmc().power_state()
     if state is not PowerState.OFF:
-        raise OutcomeUnknown(f"{ctx.name} was told to power off and still reports {state.value}")
+        raise OutcomeUnknown(
+            f"{ctx.name} was told to power off and still reports {state.value}",
+            hint="look at the machine: if it is off, its BMC's reading is wrong, restart the BMC",
+        )
     return {"power": state.value}
 
 
 @step(name="power-on", title="Power on", undo=_power_off_again)
 def power_on(ctx: NodeContext) -> JsonMap:
-    """The chassis is on. Safe to repeat: a chassis that is on is left alone."""
-    if ctx.services.boot_entries.get(ctx.name) is None:
+    """The chassis is on. Safe to repeat: a chassis that is on is left alone.
+
+    Raises Rejected when the machine boots although its BMC says that it is off.
+    """
+    before = ctx.services.boot_entries.get(ctx.name)
+    if before is None:
         raise Conflict(f"{ctx.name} has no boot entry any more", hint="roll the operation back and start it again")
-    ctx.bmc().power_on()
+    try:
+        ctx.bmc().power_on(timeout_s=ctx.services.patience.power_timeout_s)
+    except OutcomeUnknown as error:
+        after = ctx.services.boot_entries.get(ctx.name)
+        if after is not None and after.script_fetches > before.script_fetches:
+            raise Rejected(
+                f"{error.message}; yet the machine fetched its boot script meanwhile: the BMC's power reading is wrong",
+                hint="restart the BMC (ipmitool mc reset cold); Levier acts on no machine whose power it cannot read",
+            ) from error
+        raise
     return {"power": PowerState.ON.value}
 
 
 @step(name="restore-power", title="Return to the power state from before", undo=Undo.NO_EFFECT)
 def restore_power(ctx: NodeContext) -> JsonMap:
     """The chassis has the power state that `verify-bmc` found. Safe to repeat."""
-    wanted = str(ctx.outputs("verify-bmc").get("power", PowerState.OFF.value))
-    if wanted == PowerState.ON.value:
-        ctx.bmc().power_on()
-    else:
-        ctx.bmc().power_off()
-    return {"power": ctx.bmc().power_state().value}
+    return _bring_to(ctx, PowerState(str(ctx.outputs("verify-bmc").get("power", PowerState.OFF.value))))

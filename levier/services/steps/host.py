@@ -10,17 +10,15 @@ from drivers.baseline import (
     render_baseline,
     restore_baseline,
     verify_baseline,
+    verify_clock,
 )
-from levier.domain.errors import OutcomeUnknown, Rejected, Unreachable
+from levier.domain.errors import Busy, MalformedReply, OutcomeUnknown, Rejected, Unreachable
 from levier.domain.netboot import AgentAction
 from levier.domain.operation import JsonMap
 from levier.domain.retry import NEVER
 from levier.domain.ssh import RemoteHost
 from levier.saga.step import Checkpoint, Undo, step
 from levier.services.context import NodeContext
-
-HOST_TIMEOUT_S = 900.0
-"""Power-on self test and first boot of a real server."""
 
 
 def _host(ctx: NodeContext) -> RemoteHost:
@@ -43,7 +41,7 @@ def boot_host(ctx: NodeContext) -> JsonMap:
     if view is not None and view.claimed_at is not None:
         ctx.services.boot_entries.instruct(node=ctx.name, by=ctx.fence, action=AgentAction.REBOOT)
     host = _host(ctx)
-    host.wait_until_up(timeout_s=HOST_TIMEOUT_S)
+    _wait_until_up(ctx, host)
     facts = host.facts()
     return {
         "os": facts.os_pretty,
@@ -52,6 +50,18 @@ def boot_host(ctx: NodeContext) -> JsonMap:
         "machine_id": facts.machine_id,
         "facts": facts.model_dump(mode="json"),
     }
+
+
+def _wait_until_up(ctx: NodeContext, host: RemoteHost) -> None:
+    """The host answers. Raises Unreachable, never retried: the time is over, and the machine was rebooted once."""
+    try:
+        host.wait_until_up(timeout_s=ctx.services.patience.host_timeout_s)
+    except (Unreachable, OutcomeUnknown, Busy, MalformedReply) as error:
+        raise Unreachable(
+            f"{ctx.name} did not come up from its disk: {error.message}",
+            hint="the image was written and verified: look at the machine's console for what its boot stops at, and "
+            "whether its firmware starts from the disk that the image is on",
+        ) from error
 
 
 @step(name="render-baseline", title="Render the baseline configuration of this revision", undo=Undo.NO_EFFECT)
@@ -93,8 +103,12 @@ def apply(ctx: NodeContext) -> JsonMap:
 
 @step(name="verify-host", title="Read the host's configuration back", undo=Undo.NO_EFFECT)
 def verify_host(ctx: NodeContext) -> JsonMap:
-    """The effective configuration is the rendered one. Safe to repeat. Raises Rejected with each deviation."""
+    """The effective configuration is the rendered one, and the clock is right to 5 minutes. Safe to repeat.
+
+    Raises Rejected with each deviation.
+    """
     deviations = verify_baseline(_host(ctx), _spec(ctx))
     if deviations:
         raise Rejected(f"{ctx.name} deviates from its revision: " + "; ".join(str(d) for d in deviations))
-    return {"verified": True}
+    offset_s = verify_clock(_host(ctx), timeout_s=ctx.services.patience.clock_timeout_s)
+    return {"verified": True, "clock_offset_s": round(offset_s, 1)}

@@ -8,9 +8,6 @@ from levier.domain.retry import NEVER
 from levier.saga.step import Checkpoint, step
 from levier.services.context import NodeContext
 
-WRITE_TIMEOUT_S = 3600.0
-"""From the instruction to the verified image; an agent at work reports every 2 s, so its silence is noticed early."""
-
 
 def _forget_host_key(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     """No key pair of this operation is kept for the host."""
@@ -57,5 +54,13 @@ def write_image(ctx: NodeContext) -> JsonMap:
     entries = ctx.services.boot_entries
     # Does nothing when this very write was asked for before: see BootEntries.instruct_write.
     entries.instruct_write(node=ctx.name, by=ctx.fence, disk=disk, image=image, seed=seed)
-    entries.wait_for(ctx.name, ctx.operation, lambda view: view.is_written, timeout_s=WRITE_TIMEOUT_S, check=ctx.guard)
+    patience = ctx.services.patience
+    entries.wait_for(
+        ctx.name,
+        ctx.operation,
+        lambda view: view.is_written,
+        timeout_s=patience.write_timeout_s,
+        patience=patience.boot,
+        check=ctx.guard,
+    )
     return {"image": image.name, "sha256": image.sha256, "disk": disk}

@@ -12,9 +12,6 @@ from levier.domain.retry import NEVER
 from levier.saga.step import Checkpoint, Undo, step
 from levier.services.context import NodeContext
 
-AGENT_TIMEOUT_S = 1800.0
-"""A real server's power-on self test takes minutes before it asks for an address."""
-
 
 def _release_address(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     """The node holds no address that this operation allocated."""
@@ -64,9 +61,14 @@ def await_agent(ctx: NodeContext) -> JsonMap:
     Raises Unreachable when nothing was heard (naming the last sign of life), Rejected when the machine does not fit;
     the agent is then told to do nothing more.
     """
-    entries = ctx.services.boot_entries
+    entries, patience = ctx.services.boot_entries, ctx.services.patience
     view = entries.wait_for(
-        ctx.name, ctx.operation, lambda view: view.is_claimed, timeout_s=AGENT_TIMEOUT_S, check=ctx.guard
+        ctx.name,
+        ctx.operation,
+        lambda view: view.is_claimed,
+        timeout_s=patience.agent_timeout_s,
+        patience=patience.boot,
+        check=ctx.guard,
     )
     inventory = view.inventory or Inventory()
     try:
