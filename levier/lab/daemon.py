@@ -55,7 +55,8 @@ class Daemon:
 
     def _chassis(self, node: NodeSpec, record: Record) -> Chassis:
         if self._rack.chassis is ChassisKind.QEMU:
-            return QemuChassis(rack=self._rack, node=node, layout=self._layout, cgroups=self._cgroups)
+            faults = self._faults.of(node.name)
+            return QemuChassis(rack=self._rack, node=node, layout=self._layout, cgroups=self._cgroups, faults=faults)
         return NspawnChassis(rack=self._rack, node=node, layout=self._layout, cgroups=self._cgroups, record=record)
 
     async def run(self) -> None:

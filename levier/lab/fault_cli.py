@@ -26,7 +26,8 @@ def inject(
     fault: Annotated[FaultKind, typer.Argument(metavar="FAULT", help=", ".join(f"`{kind}`" for kind in FaultKind))],
     after: Annotated[int, typer.Option(help="Let this many occurrences go well first.")] = 0,
     count: Annotated[
-        str | None, typer.Option(help="How often it strikes, or `all` [default: 1; with --percent: all].")
+        str | None,
+        typer.Option(help="How often it strikes, or `all` [default: 1; clock-off, and with --percent: all]."),
     ] = None,
     percent: Annotated[float, typer.Option(help="Strike in this share of the occurrences only.")] = 100.0,
     seed: Annotated[int, typer.Option(help="Seed of --percent: the same seed, the same draws.")] = 0,
@@ -53,7 +54,7 @@ def inject(
         armed = Fault(
             kind=fault,
             after=after,
-            count=_count(count, percent=percent),
+            count=_count(count, fault, percent=percent),
             percent=percent,
             seed=seed,
             seconds=seconds,
@@ -66,9 +67,9 @@ def inject(
     typer.echo(f"an occurrence is {TRAITS[fault].occurrence}; what happens:  levier lab events --kind fault --follow")
 
 
-def _count(text: str | None, *, percent: float) -> int | None:
+def _count(text: str | None, kind: FaultKind, *, percent: float) -> int | None:
     if text is None:
-        return 1 if percent == 100 else None
+        return TRAITS[kind].count if percent == 100 else None
     if text == _ALWAYS:
         return None
     if not text.isdigit():

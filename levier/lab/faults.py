@@ -58,6 +58,8 @@ class Traits:
     occurrence: str
     options: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    count: int | None = 1
+    """How often it strikes unless told otherwise; None: always."""
 
 
 TRAITS: dict[FaultKind, Traits] = {
@@ -74,12 +76,12 @@ TRAITS: dict[FaultKind, Traits] = {
     FaultKind.DISK_FULL: Traits("a write of the image"),
     FaultKind.SSH_DROPS: Traits("a command over SSH"),
     FaultKind.HOST_NEVER_RETURNS: Traits("a boot from the disk"),
-    FaultKind.CLOCK_OFF: Traits("a boot from the disk", ("seconds",), {"seconds": 86400.0}),
+    FaultKind.CLOCK_OFF: Traits("a boot", ("seconds",), {"seconds": 86400.0}, count=None),
 }
 
 _BMC = frozenset(kind for kind in FaultKind if kind.startswith(("bmc-", "power-")))
 CAPABLE: dict[ChassisKind, frozenset[FaultKind]] = {
-    ChassisKind.QEMU: _BMC,
+    ChassisKind.QEMU: _BMC | {FaultKind.HOST_NEVER_RETURNS, FaultKind.CLOCK_OFF},
     ChassisKind.NSPAWN: _BMC,
 }
 """What each chassis can do: the BMC's faults are in the BMC, which all have; the others need a firmware that plays."""

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,6 +18,7 @@ from levier.domain.errors import DriverError, NotFound, OutcomeUnknown, Rejected
 from levier.lab.cgroups import CgroupTree
 from levier.lab.chassis import Boot, BootEnd, EndReason
 from levier.lab.chassis.qmp import Qmp
+from levier.lab.faults import FaultKind, FaultSource
 from levier.lab.layout import Layout
 from levier.lab.network import tap_name
 from levier.lab.spec import NodeSpec, RackSpec
@@ -31,11 +33,14 @@ _QUIT_S = 5.0
 class QemuChassis:
     """One QEMU machine. A guest's reboot ends the process, so that every boot is one and has its own boot order."""
 
-    def __init__(self, *, rack: RackSpec, node: NodeSpec, layout: Layout, cgroups: CgroupTree) -> None:
+    def __init__(
+        self, *, rack: RackSpec, node: NodeSpec, layout: Layout, cgroups: CgroupTree, faults: FaultSource
+    ) -> None:
         self._rack = rack
         self._node = node
         self._layout = layout
         self._cgroups = cgroups
+        self._faults = faults
         self._group = f"node/{node.name}"
         self._process: asyncio.subprocess.Process | None = None
         self._qmp: Qmp | None = None
@@ -64,9 +69,22 @@ class QemuChassis:
             )
         try:
             self._qmp = await Qmp.connect(ours, _shutdown_listener(shutdown))
-            await self._qmp.execute("cont")
+            if not self._never_returns(boot):
+                await self._qmp.execute("cont")
         except OutcomeUnknown as error:
             raise await self._start_failure(error) from error
+
+    def _never_returns(self, boot: Boot) -> bool:
+        """Whether this machine has power and its processor executes nothing: no host comes of it."""
+        from_disk = boot.device is BootDevice.DISK
+        return from_disk and self._faults.due(FaultKind.HOST_NEVER_RETURNS, boot=str(boot.number)) is not None
+
+    def _clock(self, boot: Boot) -> str:
+        """What the machine's clock starts with."""
+        fault = self._faults.due(FaultKind.CLOCK_OFF, boot=str(boot.number))
+        if fault is None or fault.seconds is None:
+            return "utc"
+        return (datetime.now(UTC) + timedelta(seconds=fault.seconds)).strftime("%Y-%m-%dT%H:%M:%S")
 
     async def _start_failure(self, error: OutcomeUnknown) -> DriverError:
         """What QEMU itself said, if it ended; `error` if it hangs."""
@@ -141,7 +159,7 @@ class QemuChassis:
         return [
             *(_PROGRAM, "-name", name, "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none"),
             *("-machine", "q35,graphics=off", "-accel", "tcg,thread=multi,tb-size=64", "-cpu", "qemu64"),
-            *("-smp", "1", "-m", str(self._rack.memory_mib), "-rtc", "base=utc"),
+            *("-smp", "1", "-m", str(self._rack.memory_mib), "-rtc", f"base={self._clock(boot)}"),
             *("-smbios", self._smbios()),
             *self._firmware_arguments(),
             *self._device_arguments(boot),
