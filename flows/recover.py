@@ -19,4 +19,5 @@ def recover(dry_run: DryRun = False) -> None:
     for action in actions:
         get_run_logger().info("%s: %s (%s)", action.operation, action.verb.value, action.reason)
     if actions and not dry_run:
-        execute(actions)
+        for done in execute(actions):
+            get_run_logger().info("%s: %s", done["operation"], done["done"])

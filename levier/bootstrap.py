@@ -11,6 +11,7 @@ from pathlib import Path
 from levier import __version__
 from levier.saga.engine import Saga
 from levier.saga.step import StepRegistry
+from levier.saga.verbs import Verbs
 from levier.services.boot import BootEntries
 from levier.services.boot_agents import BootAgents
 from levier.services.images import Images
@@ -23,8 +24,10 @@ from levier.services.recovery import Recovery
 from levier.services.registry import Services
 from levier.services.seal import AesGcmSeal, key_in_file
 from levier.services.secrets import SecretStore
+from levier.services.set_aside import SetAside
 from levier.services.settings import Settings, load_settings
 from levier.services.sites import Sites
+from levier.services.steering import Steering
 from levier.services.steps.sequences import STEPS
 from levier.store.addresses import AddressStore
 from levier.store.base import open_engine
@@ -34,6 +37,7 @@ from levier.store.migrate import upgrade
 from levier.store.nodes import NodeStore
 from levier.store.revisions import RevisionStore
 from levier.store.step_log import SqlStepLog
+from levier.store.verb_log import SqlVerbLog
 
 
 def now() -> datetime:
@@ -59,16 +63,24 @@ def wire(settings: Settings) -> Services:
     boot_store = BootStore(engine)
     boot_entries = BootEntries(boot_store, seal=seal, dhcp=SiteDhcp(settings, sites))
     provisioning = Provisioning(nodes, addresses, boot_entries, store, settings.image_cache, settings.patience)
-    saga = Saga(SqlStepLog(engine), now, __version__)
+    step_log = SqlStepLog(engine)
+    saga = Saga(step_log, now, __version__)
     prefect = PrefectGateway(settings.prefect_api_url)
     registry = StepRegistry()
     registry.add(*STEPS.values())
+    verbs = Verbs(step_log, SqlVerbLog(engine), registry, clock=now)
+    inventory = InventoryView(nodes, addresses, boot_entries, host_key=provisioning.host_key)
+    operations = Operations(
+        saga=saga, verbs=verbs, registry=registry, provisioning=provisioning, sites=sites, prefect=prefect
+    )
     return Services(
         settings=settings,
         sites=sites,
-        inventory=InventoryView(nodes, addresses, boot_entries, host_key=provisioning.host_key),
-        operations=Operations(saga=saga, registry=registry, provisioning=provisioning, sites=sites, prefect=prefect),
-        recovery=Recovery(saga, prefect, clock=now, code_version=__version__),
+        inventory=inventory,
+        operations=operations,
+        steering=Steering(saga=saga, verbs=verbs, operations=operations, provisioning=provisioning, prefect=prefect),
+        set_aside=SetAside(provisioning, verbs, inventory),
+        recovery=Recovery(saga, verbs, prefect, clock=now, code_version=__version__),
         images=Images(settings.image_cache),
         secrets=store,
         boot_entries=boot_entries,

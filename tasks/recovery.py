@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -16,6 +18,6 @@ def look() -> tuple[RecoveryAction, ...]:
 
 
 @task(name="execute-recovery", cache_policy=NO_CACHE, persist_result=False)
-def execute(actions: tuple[RecoveryAction, ...]) -> None:
-    """Every action is carried out, or its flow run is scheduled. Safe to repeat."""
-    bootstrap.services().recovery.execute(actions)
+def execute(actions: tuple[RecoveryAction, ...]) -> list[dict[str, Any]]:
+    """Every action is carried out, or its flow run is scheduled; what was done. Safe to repeat."""
+    return bootstrap.services().recovery.execute(actions)

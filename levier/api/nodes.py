@@ -6,7 +6,8 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from levier.api.access import ServicesOf
+from levier.api.access import Caller, ServicesOf
+from levier.api.operations import Decision
 
 router = APIRouter(tags=["nodes"])
 
@@ -21,6 +22,12 @@ def nodes(services: ServicesOf) -> list[dict[str, Any]]:
 def node(name: str, services: ServicesOf) -> dict[str, Any]:
     """One node with its inventory."""
     return services.inventory.node(name)
+
+
+@router.post("/nodes/{name}/clear-fault")
+def clear_fault(name: str, decision: Decision, services: ServicesOf, who: Caller) -> dict[str, Any]:
+    """The node has no fault and can be used again. Safe to repeat."""
+    return services.set_aside.clear_fault(name, who=who, reason=decision.reason)
 
 
 @router.get("/addresses")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query
 
-from levier.api.access import ServicesOf
+from levier.api.access import Caller, ServicesOf
 
 router = APIRouter(prefix="/site", tags=["configuration"])
 
@@ -21,10 +21,11 @@ def validate(text: Annotated[str, Body(media_type="text/plain")], services: Serv
 def apply(
     text: Annotated[str, Body(media_type="text/plain")],
     services: ServicesOf,
+    who: Caller,
     filename: Annotated[str, Query()] = "site.yaml",
 ) -> dict[str, Any]:
     """The site file is the latest configuration revision. Safe to repeat: equal content makes no second one."""
-    return services.sites.apply(text, filename, who="operator")
+    return services.sites.apply(text, filename, who=who)
 
 
 @router.get("/revisions")

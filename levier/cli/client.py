@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pwd
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,21 @@ class ApiError(LevierError):
         self.problems = problems or []
 
 
+def operator() -> str:
+    """Who types, for the audit: the login name (under sudo, the one before it) and this host."""
+    try:
+        login = os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's made-up uid has no name
+        login = f"uid {os.getuid()}"
+    return f"{login}@{socket.gethostname()}"
+
+
 class ApiClient:
     """Calls of the REST API; every failure is an ApiError that names the cause and the way out."""
 
     def __init__(self, base_url: str, token: str, *, timeout_s: float = 30.0) -> None:
         self.base_url = base_url
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {token}", "X-Levier-User": operator()}
         self._http = httpx.Client(base_url=f"{base_url}/v1", headers=headers, timeout=timeout_s)
 
     def get(self, path: str, **query: Any) -> Any:

@@ -14,8 +14,9 @@ app = typer.Typer(help="Nodes of the site.", no_args_is_help=True)
 addresses = typer.Typer(help="Allocated addresses.", no_args_is_help=True)
 boot_entries = typer.Typer(help="Nodes that may boot from the network now.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit.")]
 
-NODE_COLUMNS = ("name", "zone", "state", "address", "os", "serial", "revision", "operation")
+NODE_COLUMNS = ("name", "zone", "state", "address", "os", "serial", "revision", "operation", "fault")
 
 
 @app.command("list")
@@ -44,6 +45,16 @@ def show(name: str, as_json: Json = False) -> None:
     )
     show_rows(inventory["disks"], ("name", "size_bytes", "model", "serial", "wwn"), as_json=False, title="disks")
     show_rows(inventory["nics"], ("name", "mac", "link"), as_json=False, title="NICs")
+
+
+@app.command("clear-fault")
+def clear_fault(name: str, reason: Reason, as_json: Json = False) -> None:
+    """Let a node be used again, after you have looked at the machine."""
+    answer = connect().post(f"/nodes/{name}/clear-fault", {"reason": reason})
+    if as_json:
+        show_json(answer)
+    else:
+        say(f"Node {name} has no fault; it is {answer['state']}.")
 
 
 @addresses.command("list")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from levier.cli.client import connect
-from levier.cli.output import cell, console, show_json, show_rows
+from levier.cli.output import cell, console, say, show_json, show_rows
 from levier.cli.watch import follow
 
 app = typer.Typer(help="Operations: what changes the world.", no_args_is_help=True)
@@ -15,6 +16,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Nodes = Annotated[list[str] | None, typer.Argument(help="Node names; all nodes that are not deployed yet if none.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Return at once; watch with `levier operation watch`.")]
 Parallel = Annotated[int, typer.Option(min=1, max=500, help="Nodes worked on at the same time.")]
+
+WhyNot = Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit.")]
+Why = Annotated[str, typer.Option("--reason", help="Why, for whoever reads the audit; it may not be blank.")]
 
 
 def expand(
@@ -39,19 +43,24 @@ def inspect(
     _start({"kind": "inspect", "nodes": nodes or [], "parallel": parallel, "in_band": in_band}, detach, as_json)
 
 
-def rollback(operation: str, detach: Detach = False, as_json: Json = False) -> None:
+def rollback(operation: str, reason: WhyNot = "", detach: Detach = False, as_json: Json = False) -> None:
     """Undo an operation: every step of it, in reverse."""
-    answer = connect().post(f"/operations/{operation}/rollback")
+    answer = connect().post(f"/operations/{operation}/rollback", {"reason": reason})
     _finish(answer, detach, as_json, wanted="rolled_back")
 
 
-def recover(as_json: Json = False) -> None:
-    """Look for operations whose worker died, and resume or undo them."""
-    answer = connect().post("/operations/recover")
-    if as_json:
-        show_json(answer)
+def recover(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Look for operations that nobody works on, and resume or undo them."""
+    api = connect()
+    actions = api.get("/operations/recover") if dry_run else api.post("/operations/recover")
+    columns = ("operation", "verb", "reason", "flow_run") if dry_run else ("operation", "verb", "reason", "done")
+    if actions or as_json:
+        show_rows(actions, columns, as_json=as_json)
     else:
-        console.print(f"Recovery scheduled as flow run {answer['flow_run_id']}.")
+        console.print("Every operation has ended: there is nothing to recover.")
 
 
 def _start(request: dict[str, Any], detach: bool, as_json: bool) -> None:
@@ -85,8 +94,10 @@ def show(operation: str, as_json: Json = False) -> None:
     if as_json:
         show_json(answer)
         return
-    for key in ("id", "kind", "state", "revision", "started", "finished", "error", "hint", "safe_state"):
+    for key in ("id", "kind", "state", "revision", "started", "finished", "error", "hint", "safe_state", "can_do"):
         console.print(f"[bold]{key:<10}[/]", cell(answer.get(key)))
+    if answer["blocked"]:
+        say(Text(f"{'blocked':<10}", style="bold"), answer["blocked"])
     for name, outcome in answer["outcomes"].items():
         console.print(f"[bold]{name:<10}[/]", cell(outcome))
     columns = ("target", "step", "state", "attempts", "duration_s", "undo", "error")
@@ -100,14 +111,54 @@ def watch(operation: str) -> None:
 
 
 @app.command()
-def cancel(operation: str, as_json: Json = False) -> None:
+def audit(operation: str, as_json: Json = False) -> None:
+    """Show who ordered, cancelled, resumed, skipped or abandoned it, when and why, and what followed."""
+    rows = connect().get(f"/operations/{operation}/audit")
+    show_rows(rows, ("at", "what", "who", "why", "detail"), as_json=as_json)
+
+
+@app.command()
+def cancel(operation: str, reason: WhyNot = "", as_json: Json = False) -> None:
     """Stop an operation at its next safe point and undo it."""
-    answer = connect().post(f"/operations/{operation}/cancel")
+    answer = connect().post(f"/operations/{operation}/cancel", {"reason": reason})
     _finish(answer, False, as_json, wanted="cancelled")
 
 
 @app.command()
-def resume(operation: str, detach: Detach = False, as_json: Json = False) -> None:
-    """Go on with an operation at its open steps."""
-    answer = connect().post(f"/operations/{operation}/resume")
-    _finish(answer, detach, as_json, wanted="succeeded")
+def resume(operation: str, reason: WhyNot = "", detach: Detach = False, as_json: Json = False) -> None:
+    """Let a stuck operation go on: forward, or with the unwinding it was in."""
+    answer = connect().post(f"/operations/{operation}/resume", {"reason": reason})
+    back = answer["direction"] == "unwinding"
+    if not as_json:
+        say(f"Operation {operation} goes on {'with its unwinding' if back else 'forward'}.")
+    _finish(answer, detach, as_json, wanted="rolled_back" if back else "succeeded")
+
+
+@app.command()
+def skip(
+    operation: str,
+    step: str,
+    reason: Why,
+    node: Annotated[str | None, typer.Option("--node", help="Where it failed, if on several nodes.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Take a failed step of a stuck operation as done by you; or give up an undo that failed."""
+    request = {"step": step, "node": node, "reason": reason}
+    answer = connect().post(f"/operations/{operation}/skip", request)
+    if as_json:
+        show_json(answer)
+        return
+    way = "on with its unwinding" if answer["direction"] == "unwinding" else "forward"
+    say(f"Skipped {answer['skipped']}.")
+    say(f"Operation {operation} is still {answer['state']}; `levier operation resume {operation}` goes {way}.")
+
+
+@app.command()
+def abandon(operation: str, reason: Why, as_json: Json = False) -> None:
+    """End a stuck operation as it stands; its nodes are set aside until somebody has looked at them."""
+    answer = connect().post(f"/operations/{operation}/abandon", {"reason": reason})
+    if as_json:
+        show_json(answer)
+        return
+    say(f"Operation {operation}:", cell(answer["state"]))
+    say(f"  safe state: {answer['safe_state'] or 'nothing of it stands'}")

@@ -124,4 +124,7 @@ def require_operable(name: str, flags: NodeFlags) -> None:
     words = flags.words()
     if not words:
         return
-    raise Conflict(f"node {name} is set aside ({'; '.join(words)})", hint=f"clear the flag of {name}, then start again")
+    hint = f"clear the flag of {name}, then start again"
+    if flags.fault is not None:
+        hint = f"look at the machine, then: levier node clear-fault {name} --reason TEXT"
+    raise Conflict(f"node {name} is set aside ({'; '.join(words)})", hint=hint)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from levier.domain.node import NodeState
+from levier.domain.node import NodeFlags, NodeState
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +44,8 @@ class NodeRecord:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """As SSH reported them (levier.domain.inventory.HostFacts)."""
     updated: datetime | None = None
+
+    @property
+    def flags(self) -> NodeFlags:
+        """What holds apart from the state."""
+        return NodeFlags(maintenance=self.maintenance, locked=self.locked, fault=self.fault or None)

@@ -17,6 +17,7 @@ from levier.domain.operation_log import (
     OPERATION_TRANSITIONS,
     SETTLED,
     STEP_TRANSITIONS,
+    STUCK,
     UNDO_KINDS,
     JsonMap,
     OperationEvent,
@@ -48,6 +49,7 @@ __all__ = [
     "OPERATION_TRANSITIONS",
     "SETTLED",
     "STEP_TRANSITIONS",
+    "STUCK",
     "UNDO_KINDS",
     "ErrorRecord",
     "Fence",
@@ -94,12 +96,14 @@ def _after(status: StepStatus, event: StepEvent) -> StepStatus:
     status = replace(status, last_seq=event.seq)
     if event.kind in UNDO_KINDS:
         return _after_undo(status, event)
-    if event.kind is StepEventKind.SKIPPED:
-        if status.undo is UndoState.FAILED:
-            return replace(status, undo=UndoState.ABANDONED)
-        return replace(status, state=StepState.SKIPPED, finished=event.at, first_seq=status.first_seq or event.seq)
+    if event.kind is StepEventKind.SKIPPED and status.undo in (UndoState.FAILED, UndoState.RUNNING):
+        return replace(status, undo=UndoState.ABANDONED, skipped=event.data)
     if status.undo is UndoState.UNDONE:
         status = StepStatus(step=status.step, target=status.target, wave=status.wave, last_seq=event.seq)
+    if event.kind is StepEventKind.SKIPPED:
+        began = status.first_seq or event.seq
+        taken_as_done = replace(status, state=StepState.SKIPPED, error=None, outputs={}, skipped=event.data)
+        return replace(taken_as_done, finished=event.at, first_seq=began)
     if event.kind is StepEventKind.STARTED:
         return _after_start(status, event)
     status = replace(
@@ -157,6 +161,7 @@ def fold_operation(
         [state.seq] + [e.seq for e in step_events if e.kind in (StepEventKind.SUCCEEDED, StepEventKind.UNDONE)]
     )
     assert state.state is not None  # noqa: S101 - by construction of _state_event
+    active = [e.state for e in operation_events if e.state is not None and e.state not in SETTLED]
     return OperationStatus(
         operation=operation,
         state=state.state,
@@ -165,13 +170,17 @@ def fold_operation(
         started=next((e.at for e in operation_events if e.state is OperationState.RUNNING), None),
         finished=state.at if state.state in SETTLED else None,
         steps=steps,
-        targets=_outcomes(steps, resumed_at=state.seq if state.state is OperationState.RUNNING else 0),
+        targets=_with_observations(
+            _outcomes(steps, resumed_at=state.seq if state.state is OperationState.RUNNING else 0), operation_events
+        ),
         cancel_requested=open_cancel(operation_events),
         takeovers=sum(1 for e in taken if e.seq > progress),
         run=str(taken[-1].detail.get("run", "")) if taken else "",
         worker=taken[-1].worker if taken else "",
         expires=expires,
         last_seq=max([e.seq for e in operation_events] + [e.seq for e in step_events], default=0),
+        worked_seq=max([e.seq for e in operation_events if e.worker] + [e.seq for e in step_events], default=0),
+        active=active[-1],
     )
 
 
@@ -202,6 +211,13 @@ def open_cancel(events: Iterable[OperationEvent]) -> JsonMap | None:
         elif event.state in SETTLED:
             request = None
     return request
+
+
+def _with_observations(
+    targets: Mapping[str, TargetStatus], events: Iterable[OperationEvent]
+) -> Mapping[str, TargetStatus]:
+    seen = {str(e.detail.get("target")): e.detail for e in events if e.kind is OperationEventKind.OBSERVED}
+    return {name: replace(target, observed=seen.get(name)) for name, target in targets.items()}
 
 
 def _outcomes(steps: Sequence[StepStatus], *, resumed_at: int) -> Mapping[str, TargetStatus]:
@@ -266,12 +282,18 @@ def settle(status: OperationStatus) -> Settlement:
 
 def _undo_failures(status: OperationStatus) -> str:
     failures = [
-        f"{s.step} on {s.target} cannot be undone: {s.undo_error.message if s.undo_error else 'given up'}"
+        f"{s.step} on {s.target} cannot be undone: {_why_not_undone(s)}"
         + (f" (it was undone because: {first})" if (first := status.targets[s.target].error) else "")
         for s in status.steps
         if s.undo in (UndoState.FAILED, UndoState.ABANDONED)
     ]
     return "; ".join(failures)
+
+
+def _why_not_undone(step: StepStatus) -> str:
+    if step.skipped is not None:
+        return f"given up by {step.skipped.get('who', 'somebody')}: {step.skipped.get('reason', '')}"
+    return step.undo_error.message if step.undo_error else "given up"
 
 
 def _count_out(status: OperationStatus) -> str:

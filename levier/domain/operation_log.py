@@ -43,12 +43,20 @@ SETTLED = frozenset(
 )
 """States in which no process works on the operation."""
 
+STUCK = frozenset({OperationState.HELD, OperationState.NEEDS_OPERATOR})
+"""States that only a person's decision leaves."""
+
 FINAL = frozenset({OperationState.ROLLED_BACK, OperationState.CANCELLED})
 """States that are never left."""
 
 OPERATION_TRANSITIONS: Mapping[OperationState, frozenset[OperationState]] = {
     OperationState.PLANNED: frozenset(
-        {OperationState.AWAITING_APPROVAL, OperationState.RUNNING, OperationState.CANCELLED}
+        {
+            OperationState.AWAITING_APPROVAL,
+            OperationState.RUNNING,
+            OperationState.NEEDS_OPERATOR,
+            OperationState.CANCELLED,
+        }
     ),
     OperationState.AWAITING_APPROVAL: frozenset({OperationState.RUNNING, OperationState.CANCELLED}),
     OperationState.RUNNING: frozenset(
@@ -68,8 +76,8 @@ OPERATION_TRANSITIONS: Mapping[OperationState, frozenset[OperationState]] = {
             OperationState.CANCELLED,
         }
     ),
-    OperationState.HELD: frozenset({OperationState.RUNNING, OperationState.UNWINDING}),
-    # To `cancelled` only by an explicit, audited "abandon": what stands, stays and stays listed.
+    # From a stuck state to `cancelled` only by an explicit, audited "abandon": what stands, stays and stays listed.
+    OperationState.HELD: frozenset({OperationState.RUNNING, OperationState.UNWINDING, OperationState.CANCELLED}),
     OperationState.NEEDS_OPERATOR: frozenset(
         {OperationState.RUNNING, OperationState.UNWINDING, OperationState.CANCELLED}
     ),
@@ -87,6 +95,10 @@ class OperationEventKind(StrEnum):
     """A worker began or took over; `detail` has its `generation`, `run` and `code_version`."""
     CANCEL_REQUESTED = "cancel-requested"
     """Somebody (`detail`: `who`, `reason`) wants it stopped at the next safe point and undone."""
+    ORDERED = "ordered"
+    """Somebody decided something else about it; `detail`: `verb`, `who`, `reason`. It changes no status by itself."""
+    OBSERVED = "observed"
+    """What was seen of a `target` after its undo; `detail` has it, and `problems` where something was not seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +182,10 @@ STEP_TRANSITIONS: Mapping[StepPhase, frozenset[StepEventKind]] = {
     StepPhase.FAILED: frozenset({_K.STARTED, _K.UNDO_STARTED, _K.SKIPPED}),
     StepPhase.UNKNOWN: frozenset({_K.STARTED, _K.UNDO_STARTED, _K.SKIPPED}),
     StepPhase.SKIPPED: frozenset({_K.UNDO_STARTED}),
-    StepPhase.UNDOING: frozenset({_K.UNDO_STARTED, _K.UNDONE, _K.UNDO_FAILED}),
+    # Skipped while it is open: its process died, and the operation was given to an operator.
+    StepPhase.UNDOING: frozenset({_K.UNDO_STARTED, _K.UNDONE, _K.UNDO_FAILED, _K.SKIPPED}),
     # Forward again after an undo: a held operation that is resumed. A new round, with a new state before.
-    StepPhase.UNDONE: frozenset({_K.STARTED, _K.FAILED}),
+    StepPhase.UNDONE: frozenset({_K.STARTED, _K.FAILED, _K.SKIPPED}),
     StepPhase.UNDO_FAILED: frozenset({_K.UNDO_STARTED, _K.SKIPPED}),
     StepPhase.ABANDONED: frozenset(),
 }
@@ -195,8 +208,7 @@ def check_step_event_in(state: OperationState, kind: StepEventKind, *, operation
     """
     running = {OperationState.RUNNING}
     working = {OperationState.RUNNING, OperationState.UNWINDING}
-    stuck = {OperationState.HELD, OperationState.NEEDS_OPERATOR}
-    allowed = {_K.STARTED: running, _K.SKIPPED: stuck}.get(kind, working)
+    allowed = {_K.STARTED: running, _K.SKIPPED: STUCK}.get(kind, working)
     if state not in allowed:
         raise Conflict(
             f"operation {operation} is {state}: no step can be `{kind}` now",

@@ -132,6 +132,8 @@ class StepStatus:
     outputs: JsonMap | None = None
     error: ErrorRecord | None = None
     undo_error: ErrorRecord | None = None
+    skipped: JsonMap | None = None
+    """`who` took it, or its undo, out of the plan, and the `reason`."""
     first_seq: int = 0
     """Where in the log this round began; 0: it did not."""
     last_seq: int = 0
@@ -194,6 +196,8 @@ class TargetStatus:
     outcome: TargetOutcome
     error: str | None = None
     """`step: message` of the step that failed first."""
+    observed: JsonMap | None = None
+    """What was seen of it after the last undo; None: nobody has looked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +223,10 @@ class OperationStatus:
     """Flow-run id of the last worker that began."""
     worker: str
     last_seq: int
+    worked_seq: int = 0
+    """Of the last event that a worker wrote: orders and requests leave it as it is."""
+    active: OperationState = OperationState.PLANNED
+    """The last state in which somebody worked on it, or was to."""
     expires: datetime | None = None
     """Until when the last worker counts as alive; None: no worker has begun."""
 
@@ -245,6 +253,11 @@ class OperationStatus:
             return reason
         failures = [f"{t.target}: {t.error}" for t in self.targets.values() if t.error]
         return "; ".join(failures) or None
+
+    @property
+    def goes_back(self) -> bool:
+        """Resumed, it goes on with its unwinding, not forward: it needs an operator and was unwinding as a whole."""
+        return self.state is OperationState.NEEDS_OPERATOR and self.active is OperationState.UNWINDING
 
     def step(self, step: str, target: str) -> StepStatus:
         """The status of `step` on `target`; KeyError when the plan has no such step."""

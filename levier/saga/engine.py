@@ -112,12 +112,7 @@ class Saga:
         The state is left as it is. `run` is the flow run's id. Raises NotFound; Conflict when the operation is over for
         good; IncompatibleVersion when other code began it.
         """
-        begun_with = self._log.status(operation_id, target="").operation.code_version
-        if not compatible(begun_with, self._code_version):
-            raise IncompatibleVersion(
-                f"operation {operation_id} was begun by Levier {begun_with}; this is {self._code_version}",
-                hint=f"finish it with Levier {begun_with} (resume or roll back), then continue with this version",
-            )
+        self.require_compatible(self._log.status(operation_id, target=""))
         now = self._clock()
         return self._log.take_over(
             operation_id,
@@ -128,6 +123,25 @@ class Saga:
             expires=now + self._lease,
             key=_key(),
         )
+
+    def require_compatible(self, status: OperationStatus) -> None:
+        """This version may go on with the operation. Raises IncompatibleVersion, with the way out."""
+        begun_with = status.operation.code_version
+        if not compatible(begun_with, self._code_version):
+            raise IncompatibleVersion(
+                f"operation {status.id} was begun by Levier {begun_with}; this is {self._code_version}",
+                hint=f"finish it with Levier {begun_with} (resume or roll back), then continue with this version",
+            )
+
+    def call_off(self, operation_id: str, reason: str) -> None:
+        """An operation that never ran is cancelled; nobody else can begin it. Safe to repeat. Raises Conflict."""
+        fence = self.begin(operation_id, worker="nobody")
+        self.set_state(fence, OperationState.CANCELLED, {"reason": reason})
+
+    def hand_over(self, operation_id: str, reason: str) -> None:
+        """The operation needs an operator: nobody goes on with it by himself. Safe to repeat. Raises Conflict."""
+        fence = self.begin(operation_id, worker="recovery")
+        self.set_state(fence, OperationState.NEEDS_OPERATOR, {"reason": reason})
 
     def check(self, fence: Fence) -> None:
         """The fence is current: a command may go out now. Raises LeaseLost when another worker took over."""

@@ -27,6 +27,11 @@ class RunState(StrEnum):
     MISSING = "missing"
     """The orchestrator knows no such run."""
 
+    @property
+    def ended(self) -> bool:
+        """It does nothing more by itself."""
+        return self not in (RunState.WAITING, RunState.RUNNING)
+
 
 class RecoveryVerb(StrEnum):
     """What is to be done about an operation."""
@@ -51,6 +56,8 @@ class RecoveryAction:
     reason: str
     run: str = ""
     """The flow run of the last worker."""
+    run_cancelled: bool = False
+    """Somebody cancelled that run in the orchestrator, which asks for the operation to be cancelled."""
 
 
 def plan_recovery(
@@ -67,12 +74,20 @@ def plan_recovery(
     with a worker alive, is left alone.
     """
     return tuple(
-        RecoveryAction(status.id, verb, reason, status.run or status.operation.key)
+        RecoveryAction(
+            status.id, verb, reason, status.run or status.operation.key, run_cancelled=_asks_to_cancel(status, runs)
+        )
         for status in operations
         for verb, reason in [
             _verdict(status, now=now, runs=runs, code_version=code_version, max_takeovers=max_takeovers)
         ]
     )
+
+
+def _asks_to_cancel(status: OperationStatus, runs: Mapping[str, RunState]) -> bool:
+    """Its run was cancelled while it went forward; cancelling a run that undoes asks for nothing new."""
+    run = runs.get(status.run or status.operation.key, RunState.MISSING)
+    return run is RunState.CANCELLED and status.state is not OperationState.UNWINDING
 
 
 def _verdict(

@@ -58,6 +58,10 @@ class Step(Generic[C]):
     """Overrides levier.domain.retry for some classes of errors."""
     needs_lease: bool = True
     """False for the steps that take and give back the node: their events are written whoever holds it."""
+    needs: tuple[str, ...] = ()
+    """The steps without whose outputs it cannot do, nor its undo: none of them can be skipped before it is done."""
+    proof: Callable[[C], JsonMap] | None = None
+    """Looks whether its undo holds, once everything is undone; changes nothing. What it returns is shown."""
 
     def __post_init__(self) -> None:
         if not (isinstance(self.undo, Undo) or callable(self.undo)):
@@ -86,6 +90,8 @@ def step(
     before: Callable[[C], JsonMap] = ...,
     retry: Retry | None = ...,
     needs_lease: bool = ...,
+    needs: tuple[str, ...] = ...,
+    proof: Callable[[C], JsonMap] | None = ...,
 ) -> Decorator[C]: ...
 
 
@@ -98,6 +104,7 @@ def step(
     before: Callable[[C], JsonMap],
     retry: Retry | None = ...,
     needs_lease: bool = ...,
+    needs: tuple[str, ...] = ...,
 ) -> Decorator[C]: ...
 
 
@@ -109,6 +116,7 @@ def step(
     undo: Literal[Undo.NO_EFFECT, Undo.IRREVERSIBLE],
     retry: Retry | None = ...,
     needs_lease: bool = ...,
+    needs: tuple[str, ...] = ...,
 ) -> Decorator[C]: ...
 
 
@@ -120,11 +128,23 @@ def step(
     before: Callable[[Any], JsonMap] = _nothing,
     retry: Retry | None = None,
     needs_lease: bool = True,
+    needs: tuple[str, ...] = (),
+    proof: Callable[[Any], JsonMap] | None = None,
 ) -> Decorator[Any]:
     """The decorated function is the `do` of a Step. Without an undo declaration: TypeError, at import."""
 
     def decorate(do: Callable[[Any], JsonMap]) -> Step[Any]:
-        return Step(name=name, title=title, do=do, undo=undo, before=before, retry=retry or {}, needs_lease=needs_lease)
+        return Step(
+            name=name,
+            title=title,
+            do=do,
+            undo=undo,
+            before=before,
+            retry=retry or {},
+            needs_lease=needs_lease,
+            needs=needs,
+            proof=proof,
+        )
 
     return decorate
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import RLock
 from typing import Protocol
 
 from levier.domain.bmc import Bmc
+from levier.domain.errors import Conflict
 from levier.domain.operation import Fence, JsonMap
 from levier.domain.site import Node, Site
 from levier.domain.ssh import RemoteHost, SshTarget
@@ -45,17 +47,52 @@ class Grip(Protocol):
         ...
 
 
-class NodeContext:
-    """One node inside one operation. Drivers are opened on first use and closed with the context."""
+class NodeDrivers:
+    """The drivers of one node, opened on first use."""
 
-    def __init__(self, terms: OperationTerms, node: Node, services: Provisioning, grip: Grip) -> None:
-        self.terms = terms
-        self.node = node
-        self.services = services
-        self._grip = grip
+    def __init__(self, node: Node, services: Provisioning, guard: Callable[[], None]) -> None:
+        self._node = node
+        self._services = services
+        self._guard = guard
         self._lock = RLock()
         self._bmc: Bmc | None = None
         self._host: RemoteHost | None = None
+
+    def bmc(self) -> Bmc:
+        """The node's BMC driver. Safe to repeat. Raises NotFound for an unknown credential."""
+        with self._lock:
+            if self._bmc is None:
+                self._bmc = self._services.open_bmc(self._node, self._guard)
+            return self._bmc
+
+    def host(self, target: SshTarget) -> RemoteHost:
+        """The node's host over SSH at `target`. Safe to repeat."""
+        with self._lock:
+            if self._host is None:
+                self._host = self._services.open_host(target, self._guard)
+            return self._host
+
+    def close(self) -> None:
+        """Every driver is closed. Safe to repeat."""
+        with self._lock:
+            if self._bmc is not None:
+                self._bmc.close()
+            if self._host is not None:
+                self._host.close()
+            self._bmc = self._host = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeContext:
+    """One node inside one operation, as one step sees it."""
+
+    terms: OperationTerms
+    node: Node
+    services: Provisioning
+    grip: Grip
+    drivers: NodeDrivers
+    step: Step[NodeContext] | None = None
+    """The step that works with it; it can get at the outputs only that it says it needs."""
 
     @property
     def name(self) -> str:
@@ -75,45 +112,49 @@ class NodeContext:
     @property
     def fence(self) -> Fence:
         """What store writes of this worker are conditional on."""
-        return self._grip.fence
+        return self.grip.fence
 
     def outputs(self, step: str) -> JsonMap:
-        """What `step` recorded for this node in this operation; empty when it did not succeed. Safe to repeat."""
-        return self._grip.outputs(step)
+        """What `step` recorded for this node in this operation. Safe to repeat. Raises Conflict when it did not.
+
+        A step that has not declared it (`needs`) is a defect: a person could skip what it cannot do without.
+        """
+        if self.step is not None and step not in self.step.needs:
+            raise TypeError(f"step {self.step.name} reads the outputs of {step} without saying that it needs them")
+        recorded = self.grip.outputs(step)
+        if not recorded:
+            raise Conflict(
+                f"{step} recorded nothing for {self.name} in operation {self.operation}",
+                hint="roll the operation back and start it again",
+            )
+        return recorded
+
+    def outputs_if_any(self, step: str) -> JsonMap:
+        """As `outputs`, for what a step can do without: empty when `step` was skipped or did not succeed."""
+        return self.grip.outputs(step)
 
     def hold(self) -> int:
         """The operation holds this node; the lease's generation. Safe to repeat. Raises Conflict naming the holder."""
-        return self._grip.hold()
+        return self.grip.hold()
 
     def guard(self) -> None:
         """This worker still owns the operation and the node; the drivers ask right before each command they send.
 
         Steps ask before what is no driver's command, such as a file of ours. Raises LeaseLost.
         """
-        self._grip.guard()
+        self.grip.guard()
 
     def bmc(self) -> Bmc:
         """The node's BMC driver. Safe to repeat. Raises NotFound for an unknown credential."""
-        with self._lock:
-            if self._bmc is None:
-                self._bmc = self.services.open_bmc(self.node, self.guard)
-            return self._bmc
+        return self.drivers.bmc()
 
     def host(self, target: SshTarget) -> RemoteHost:
         """The node's host over SSH at `target`. Safe to repeat."""
-        with self._lock:
-            if self._host is None:
-                self._host = self.services.open_host(target, self.guard)
-            return self._host
+        return self.drivers.host(target)
 
     def close(self) -> None:
-        """Every driver of this context is closed. Safe to repeat."""
-        with self._lock:
-            if self._bmc is not None:
-                self._bmc.close()
-            if self._host is not None:
-                self._host.close()
-            self._bmc = self._host = None
+        """Every driver of this node is closed. Safe to repeat."""
+        self.drivers.close()
 
 
 NodeStep = Step[NodeContext]

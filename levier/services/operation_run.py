@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -24,7 +25,7 @@ from levier.domain.operation import (
 )
 from levier.saga.engine import Saga
 from levier.saga.step import Step, StepRegistry, Undo
-from levier.services.context import NodeContext, OperationTerms
+from levier.services.context import NodeContext, NodeDrivers, OperationTerms
 from levier.services.provisioning import Provisioning
 
 P = ParamSpec("P")
@@ -74,11 +75,11 @@ class OperationRun:
 
     def do(self, step: Step[NodeContext], node: str) -> JsonMap:
         """One attempt at `step`; recorded outputs without acting if it was done before. Raises what the step raises."""
-        return self._saga.run(self._fence, step, self._context(node), target=node)
+        return self._saga.run(self._fence, step, replace(self._context(node), step=step), target=node)
 
     def undo(self, step: Step[NodeContext], node: str) -> None:
         """One attempt at the undo of `step`. Raises UndoFailed."""
-        self._saga.undo(self._fence, step, self._context(node), target=node)
+        self._saga.undo(self._fence, step, replace(self._context(node), step=step), target=node)
 
     @staticmethod
     def acts_on_undo(step: Step[NodeContext]) -> bool:
@@ -126,8 +127,9 @@ class OperationRun:
     def _context(self, node: str) -> NodeContext:
         with self._lock:
             if node not in self._contexts:
-                grip = _NodeGrip(self, node)
-                self._contexts[node] = NodeContext(self.terms, self.terms.site.node(node), self._services, grip)
+                spec, services = self.terms.site.node(node), self._services
+                drivers = NodeDrivers(spec, services, self.guard)
+                self._contexts[node] = NodeContext(self.terms, spec, services, _NodeGrip(self, node), drivers)
             return self._contexts[node]
 
     def _beat(self) -> None:

@@ -13,6 +13,7 @@ from levier.domain.operation import (
     TargetStatus,
     UndoState,
 )
+from levier.saga.verbs import left_behind
 
 
 def as_map(status: OperationStatus, *, steps: bool) -> dict[str, Any]:
@@ -23,11 +24,13 @@ def as_map(status: OperationStatus, *, steps: bool) -> dict[str, Any]:
         "state": status.state.value,
         "targets": list(status.operation.targets),
         "revision": status.operation.parameters.get("revision"),
+        "code_version": status.operation.code_version,
         "requested_by": status.operation.requested_by,
         "created": status.operation.created.isoformat(),
         "started": status.started.isoformat() if status.started else None,
         "finished": status.finished.isoformat() if status.finished else None,
         "error": status.error,
+        "abandoned": bool(status.state_detail.get("abandoned")),
         "cancel_requested": dict(status.cancel_requested) if status.cancel_requested is not None else None,
         "hint": _hint(status),
         "outcomes": {name: _outcome(target) for name, target in status.targets.items()},
@@ -58,6 +61,7 @@ def _step(step: StepStatus) -> dict[str, Any]:
         "attempts": step.attempts,
         "duration_s": step.duration_s,
         "undo": step.undo.value,
+        "skipped": dict(step.skipped) if step.skipped is not None else None,
         "error": f"{error.error}: {error.message}" if error else None,
         "hint": error.hint if error else None,
         "started": step.started.isoformat() if step.started else None,
@@ -76,4 +80,7 @@ def _safe_state(status: OperationStatus) -> str:
     if status.state is OperationState.SUCCEEDED:
         return ""
     open_steps = [f"{s.step} on {s.target}" for s in status.stands if s.state is not StepState.SUCCEEDED]
+    if status.state_detail.get("abandoned"):
+        left = "; ".join(f"{', '.join(steps)} on {node}" for node, steps in left_behind(status))
+        return f"nobody looks after what stands: {left}" if left else ""
     return f"stands: {len(status.stands)} steps" + (f"; open: {', '.join(open_steps)}" if open_steps else "")

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from levier.domain.errors import Conflict, InvalidRequest
-from levier.domain.node import NodeState
-from levier.domain.operation import SETTLED, OperationState, OperationStatus, PlannedStep
+from levier.domain.audit import PREFECT, OrderVerb
+from levier.domain.errors import Conflict, IncompatibleVersion, InvalidRequest
+from levier.domain.node import require_operable
+from levier.domain.node_record import NodeRecord
+from levier.domain.operation import FINAL, SETTLED, OperationStatus, PlannedStep
 from levier.domain.site import Node, Site
 from levier.saga.engine import Saga
+from levier.saga.recovery import MAX_TAKEOVERS
 from levier.saga.step import StepRegistry
+from levier.saga.verbs import Verbs, ways_out
 from levier.services.context import NodeStep, OperationTerms
 from levier.services.operation_run import OperationRun
 from levier.services.operation_view import as_map
@@ -24,12 +28,20 @@ WAVE_SIZE = 100
 
 
 class Operations:
-    """Orders, shows, cancels, resumes and recovers operations."""
+    """Orders, shows and takes over operations."""
 
     def __init__(
-        self, *, saga: Saga, registry: StepRegistry, provisioning: Provisioning, sites: Sites, prefect: PrefectGateway
+        self,
+        *,
+        saga: Saga,
+        verbs: Verbs,
+        registry: StepRegistry,
+        provisioning: Provisioning,
+        sites: Sites,
+        prefect: PrefectGateway,
     ) -> None:
         self._saga = saga
+        self._verbs = verbs
         self._registry = registry
         self._provisioning = provisioning
         self._sites = sites
@@ -48,9 +60,9 @@ class Operations:
 
     def plan(self, kind: str, nodes: Sequence[str], options: dict[str, Any], *, flow_run_id: str, who: str) -> str:
         """The operation of this flow run is in the log; its id. Safe to repeat: a flow run has one operation."""
-        existing = next((s for s in self._saga.statuses() if s.operation.key == flow_run_id), None)
+        existing = self._verbs.find(flow_run_id)
         if existing is not None:
-            return existing.id
+            return existing
         revision, targets = self._targets(kind, nodes, options)
         size = int(options.get("wave_size", WAVE_SIZE))
         sequence = _sequence(kind, options)
@@ -70,11 +82,28 @@ class Operations:
         return operation.id
 
     def take_over(self, operation: str, *, flow_run_id: str) -> OperationRun:
-        """This process is the operation's only worker, others are fenced off. Raises Conflict, IncompatibleVersion."""
-        ordered = self._saga.status(operation, target="").operation
+        """This process is the operation's only worker, others are fenced off.
+
+        Raises IncompatibleVersion; Conflict when the operation is over, or was taken up too often without progress:
+        then it needs an operator from now on.
+        """
+        status = self._saga.status(operation)
+        ordered = status.operation
+        if status.state not in SETTLED and status.takeovers >= MAX_TAKEOVERS:
+            reason = f"taken up {status.takeovers} times without progress"
+            self._saga.hand_over(operation, reason)
+            raise Conflict(f"operation {operation} was {reason}", hint=f"levier operation show {operation}")
+        self._note_order_from_prefect(status, flow_run_id)
         revision = int(ordered.parameters["revision"])
         terms = OperationTerms(operation, ordered.kind, revision, self._sites.site(revision))
         return OperationRun(self._saga, self._registry, self._provisioning, terms, run=flow_run_id)
+
+    def _note_order_from_prefect(self, status: OperationStatus, flow_run_id: str) -> None:
+        """A run that somebody started in Prefect on an operation at rest is a decision like any other: it is noted."""
+        if status.state not in SETTLED or status.state in FINAL or self._verbs.is_ordered(status.id):
+            return
+        verb = OrderVerb.RESUME if flow_run_id == status.operation.key else OrderVerb.ROLLBACK
+        self._verbs.order(status.id, verb, who=PREFECT, reason="its flow run was started in Prefect", run=flow_run_id)
 
     # --- showing ----------------------------------------------------------------------------------------------------
 
@@ -86,68 +115,26 @@ class Operations:
         """
         status = self._saga.status(operation)
         pending = flow_run is not None and not self._prefect.state(flow_run).terminal
-        return as_map(status, steps=True) | {"ui": self._ui(status), "pending": pending}
+        return self._as_map(status, steps=True) | {"ui": self._ui(status), "pending": pending}
 
     def all(self) -> list[dict[str, Any]]:
         """All operations without their steps, oldest first."""
-        return [as_map(status, steps=False) for status in reversed(self._saga.statuses())]
+        return [self._as_map(status, steps=False) for status in reversed(self._saga.statuses())]
+
+    def _as_map(self, status: OperationStatus, *, steps: bool) -> dict[str, Any]:
+        return as_map(status, steps=steps) | {"blocked": self._blocked(status), "can_do": ways_out(status)}
+
+    def _blocked(self, status: OperationStatus) -> str | None:
+        """Why this version of Levier may not go on with the operation, and the way out; None when it may."""
+        try:
+            if status.state not in FINAL:
+                self._saga.require_compatible(status)
+        except IncompatibleVersion as error:
+            return f"{error}: {error.hint}"
+        return None
 
     def _ui(self, status: OperationStatus) -> str:
         return f"{self._prefect.ui_url}/runs/flow-run/{status.run or status.operation.key}"
-
-    # --- steering ---------------------------------------------------------------------------------------------------
-
-    def cancel(self, operation: str, *, who: str) -> dict[str, Any]:
-        """The operation stops at its next safe point and is undone. Safe to repeat. Raises Conflict once it ended."""
-        self._saga.request_cancel(operation, who=who, reason="cancelled by the operator")
-        status = self._saga.status(operation)
-        run = self._prefect.state(status.run or status.operation.key)
-        # Without a worker that could see the request, the undo is a flow run of its own.
-        flow_run = self._start_rollback(operation) if run.terminal else run.flow_run_id
-        return self._scheduled(operation, flow_run)
-
-    def resume(self, operation: str, *, who: str) -> dict[str, Any]:
-        """The operation goes on at its open steps, under its own flow run. Safe to repeat. Raises Conflict."""
-        status = self._saga.status(operation)
-        if status.state in (OperationState.SUCCEEDED, OperationState.ROLLED_BACK, OperationState.CANCELLED):
-            raise Conflict(f"operation {operation} is {status.state}: there is nothing to resume")
-        run = self._prefect.state(status.operation.key)
-        if run.terminal:
-            self._prefect.retry(status.operation.key)
-        return self._scheduled(operation, status.operation.key)
-
-    def rollback(self, operation: str, *, who: str) -> dict[str, Any]:
-        """The operation is being undone by a flow run of its own. Safe to repeat. Raises Conflict while it runs."""
-        status = self._saga.status(operation)
-        if status.state in (OperationState.ROLLED_BACK, OperationState.CANCELLED):
-            raise Conflict(f"operation {operation} is {status.state} already: nothing of it stands")
-        if status.state not in SETTLED and status.state is not OperationState.UNWINDING:
-            raise Conflict(f"operation {operation} is {status.state}", hint=f"levier operation cancel {operation}")
-        self._refuse_taken_nodes(status)
-        return self._scheduled(operation, self._start_rollback(operation))
-
-    def recover(self) -> dict[str, Any]:
-        """A recovery is scheduled; the id of its flow run. Safe to repeat."""
-        return {"flow_run_id": self._prefect.start("recover", {})}
-
-    def _start_rollback(self, operation: str) -> str:
-        """A flow run that undoes the operation is scheduled; its id. Safe to repeat until the operation moves on."""
-        status = self._saga.status(operation, target="")
-        key = f"rollback-{operation}-{status.last_seq}"
-        return self._prefect.start("rollback", {"operation": operation}, idempotency_key=key)
-
-    def _scheduled(self, operation: str, flow_run: str) -> dict[str, Any]:
-        return self.show(operation, flow_run=flow_run) | {"flow_run": flow_run}
-
-    def _refuse_taken_nodes(self, status: OperationStatus) -> None:
-        """Undoing a host that another operation holds, or that carries load by now, is not what `rollback` means."""
-        for record in self._provisioning.nodes.list():
-            if record.name not in status.operation.targets:
-                continue
-            if record.operation and record.operation != status.id:
-                raise _held(record.name, record.operation)
-            if record.state in (NodeState.IN_SERVICE, NodeState.DRAINING):
-                raise Conflict(f"node {record.name} is {record.state} by now", hint="drain and retire it instead")
 
     # --- checking what is asked for ---------------------------------------------------------------------------------
 
@@ -160,7 +147,7 @@ class Operations:
         revision, site = self._sites.current()
         fit = {r.name: r for r in self._provisioning.nodes.list()}
         wanted = [site.node(name) for name in names] or [
-            n for n in site.nodes if fit[n.name].state in DEPLOYABLE and not fit[n.name].operation
+            n for n in site.nodes if fit[n.name].state in DEPLOYABLE and _free(fit[n.name])
         ]
         if not wanted:
             raise InvalidRequest(f"there is no node left to {kind}", hint="levier node list shows their states")
@@ -171,9 +158,8 @@ class Operations:
     def _check_fit(self, kind: str, site: Site, node: Node, *, disturbs: bool) -> None:
         record = self._provisioning.nodes.get(node.name)
         if record.operation:
-            raise _held(node.name, record.operation)
-        if record.maintenance or record.locked:
-            raise Conflict(f"node {node.name} is {'locked' if record.locked else 'in maintenance'}")
+            raise held_by(node.name, record.operation)
+        require_operable(node.name, record.flags)
         if disturbs and record.state not in DEPLOYABLE:
             hint = "roll back the operation that deployed it first" if kind == "expand" else "use --no-in-band"
             raise Conflict(f"node {node.name} is {record.state}: {kind} would interrupt it", hint=hint)
@@ -182,7 +168,12 @@ class Operations:
             self._provisioning.image_for(site, node)
 
 
-def _held(node: str, operation: str) -> Conflict:
+def _free(record: NodeRecord) -> bool:
+    return not record.operation and not record.flags.words()
+
+
+def held_by(node: str, operation: str) -> Conflict:
+    """The error for a node that another operation holds, with the ways to see and to end that one."""
     return Conflict(
         f"node {node} is held by operation {operation}",
         hint=f"watch it with `levier operation watch {operation}`, or cancel it",

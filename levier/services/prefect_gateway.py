@@ -10,6 +10,7 @@ import httpx
 import tenacity
 
 from levier.domain.errors import Busy, Conflict, InvalidRequest, NotFound, OutcomeUnknown, Unreachable
+from levier.saga.recovery import RunState
 
 FLOW_DEPLOYMENTS = {
     "expand": "expand/expand",
@@ -20,6 +21,18 @@ FLOW_DEPLOYMENTS = {
 """Operation kind → `flow name/deployment name` in Prefect."""
 
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
+
+_RUN_STATES = {
+    "SCHEDULED": RunState.WAITING,
+    "PENDING": RunState.WAITING,
+    "PAUSED": RunState.WAITING,
+    "RUNNING": RunState.RUNNING,
+    "CANCELLING": RunState.RUNNING,
+    "COMPLETED": RunState.COMPLETED,
+    "FAILED": RunState.FAILED,
+    "CRASHED": RunState.CRASHED,
+    "CANCELLED": RunState.CANCELLED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +70,13 @@ class PrefectGateway:
         run = self._call("GET", f"/flow_runs/{flow_run_id}")
         state = run.get("state") or {}
         return FlowRunState(flow_run_id, str(state.get("type", "PENDING")), str(state.get("name", "")))
+
+    def run_state(self, flow_run_id: str) -> RunState:
+        """The run as recovery sees it; MISSING when Prefect does not know it. Safe to repeat."""
+        try:
+            return _RUN_STATES.get(self.state(flow_run_id).kind, RunState.MISSING)
+        except NotFound:
+            return RunState.MISSING
 
     def retry(self, flow_run_id: str) -> None:
         """The run is scheduled again under the same id, as Prefect's Retry button does. Safe to repeat."""

@@ -87,6 +87,13 @@ class Provisioning:
         network = str(site.boot_nic(node).network)
         self.addresses.release(network, node=node.name, operation=operation, fence=fence)
 
+    def forget(self, node: str, *, operation: str) -> None:
+        """Levier's own books hold nothing that `operation` left of the node. The machine is not touched."""
+        self.boot_entries.withdraw(node=node, operation=operation)
+        for network in {a.network for a in self.addresses.list() if (a.node, a.operation) == (node, operation)}:
+            self.addresses.release(network, node=node, operation=operation)
+        self.forget_host_key(node, operation=operation)
+
     # --- images -----------------------------------------------------------------------------------------------------
 
     def built_image(self, site: Site, node: Node) -> BuiltImage:

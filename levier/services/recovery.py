@@ -2,79 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import Any
 
 import structlog
 
-from levier.domain.errors import Conflict, NotFound
+from levier.domain.audit import PREFECT, RECOVERY, OrderVerb
+from levier.domain.errors import LevierError
 from levier.domain.operation import SETTLED, OperationState
 from levier.saga.engine import Saga
 from levier.saga.recovery import RecoveryAction, RecoveryVerb, RunState, plan_recovery
+from levier.saga.verbs import Verbs
 from levier.services.prefect_gateway import PrefectGateway
+from levier.services.rollback_run import start_rollback
 
 log = structlog.get_logger()
 
-_RUN_STATES = {
-    "SCHEDULED": RunState.WAITING,
-    "PENDING": RunState.WAITING,
-    "PAUSED": RunState.WAITING,
-    "RUNNING": RunState.RUNNING,
-    "CANCELLING": RunState.RUNNING,
-    "COMPLETED": RunState.COMPLETED,
-    "FAILED": RunState.FAILED,
-    "CRASHED": RunState.CRASHED,
-    "CANCELLED": RunState.CANCELLED,
-}
+NEVER_BEGAN = (OperationState.PLANNED, OperationState.AWAITING_APPROVAL)
 
 
 class Recovery:
     """Compares the log of operations with Prefect's flow runs and brings them together again."""
 
     def __init__(
-        self, saga: Saga, prefect: PrefectGateway, *, clock: Callable[[], datetime], code_version: str
+        self, saga: Saga, verbs: Verbs, prefect: PrefectGateway, *, clock: Callable[[], datetime], code_version: str
     ) -> None:
         self._saga = saga
+        self._verbs = verbs
         self._prefect = prefect
         self._clock = clock
         self._code_version = code_version
 
     def plan(self) -> tuple[RecoveryAction, ...]:
         """What there is to do about operations that nobody works on. Touches nothing; safe to repeat."""
-        open_states = set(OperationState) - set(SETTLED)
-        statuses = self._saga.statuses(states=open_states)
-        runs = {run: self._run_state(run) for status in statuses if (run := status.run or status.operation.key)}
+        statuses = self._saga.statuses(states=set(OperationState) - SETTLED)
+        runs = {run: self._prefect.run_state(run) for s in statuses if (run := s.run or s.operation.key)}
         return plan_recovery(statuses, now=self._clock(), runs=runs, code_version=self._code_version)
 
-    def execute(self, actions: tuple[RecoveryAction, ...]) -> None:
-        """Every action is carried out or under way. Safe to repeat: a flow run that waits is left alone."""
-        for action in actions:
-            if action.verb is RecoveryVerb.LEAVE:
-                continue
-            log.warning("recovery", operation=action.operation, verb=action.verb.value, reason=action.reason)
+    def execute(self, actions: Iterable[RecoveryAction]) -> list[dict[str, Any]]:
+        """Every action is carried out or under way; what was done, in words. Safe to repeat.
+
+        One that fails says so and stops no other.
+        """
+        return [_as_map(action) | {"done": self._carry_out(action)} for action in actions]
+
+    def look(self) -> list[dict[str, Any]]:
+        """The plan as plain data. Touches nothing; safe to repeat."""
+        return [_as_map(action) for action in self.plan()]
+
+    def _carry_out(self, action: RecoveryAction) -> str:
+        if action.verb in (RecoveryVerb.LEAVE, RecoveryVerb.REFUSE):
+            return "nothing"
+        log.warning("recovery", operation=action.operation, verb=action.verb.value, reason=action.reason)
+        words = {"action": action.verb.value, "who": RECOVERY, "reason": action.reason}
+        try:
+            self._verbs.order(action.operation, OrderVerb.RECOVER, **words)
             if action.verb is RecoveryVerb.RESUME:
-                self._prefect.retry(action.run)
-            elif action.verb is RecoveryVerb.UNWIND:
-                self._unwind(action)
-            elif action.verb is RecoveryVerb.ESCALATE:
-                self._escalate(action)
+                return self._resume(action)
+            if action.verb is RecoveryVerb.UNWIND:
+                return self._unwind(action)
+            self._saga.hand_over(action.operation, action.reason)
+        except LevierError as error:
+            log.error("recovery failed", operation=action.operation, verb=action.verb.value, error=str(error))
+            return f"failed: {error}"
+        return "it needs an operator now"
 
-    def _unwind(self, action: RecoveryAction) -> None:
-        if self._saga.cancel_requested(action.operation) is False and "cancelled" in action.reason:
-            self._saga.request_cancel(action.operation, who="Prefect", reason=action.reason)
-        last = self._saga.status(action.operation, target="").last_seq
-        key = f"rollback-{action.operation}-{last}"
-        self._prefect.start("rollback", {"operation": action.operation}, idempotency_key=key)
+    def _resume(self, action: RecoveryAction) -> str:
+        if self._prefect.run_state(action.run) is RunState.MISSING:
+            self._saga.hand_over(action.operation, f"Prefect does not know its flow run {action.run} any more")
+            return "it needs an operator now: Prefect does not know its flow run"
+        self._prefect.retry(action.run)
+        return f"flow run {action.run} goes on"
 
-    def _escalate(self, action: RecoveryAction) -> None:
-        fence = self._saga.begin(action.operation, worker="recovery")
-        try:
-            self._saga.set_state(fence, OperationState.NEEDS_OPERATOR, {"reason": action.reason})
-        except Conflict as error:
-            log.error("cannot escalate", operation=action.operation, error=str(error))
+    def _unwind(self, action: RecoveryAction) -> str:
+        status = self._saga.status(action.operation)
+        if action.run_cancelled and status.cancel_requested is None:
+            self._saga.request_cancel(action.operation, PREFECT, f"its flow run {action.run} was cancelled")
+        if status.state in NEVER_BEGAN:
+            self._saga.call_off(action.operation, "cancelled before it began")
+            return "called off: it had not begun"
+        return f"undone by flow run {start_rollback(self._prefect, status)}"
 
-    def _run_state(self, run: str) -> RunState:
-        try:
-            return _RUN_STATES.get(self._prefect.state(run).kind, RunState.MISSING)
-        except NotFound:
-            return RunState.MISSING
+
+def _as_map(action: RecoveryAction) -> dict[str, Any]:
+    return {
+        "operation": action.operation,
+        "verb": action.verb.value,
+        "reason": action.reason,
+        "flow_run": action.run or None,
+    }

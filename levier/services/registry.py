@@ -11,8 +11,10 @@ from levier.services.inventory_view import InventoryView
 from levier.services.operations import Operations
 from levier.services.recovery import Recovery
 from levier.services.secrets import SecretStore
+from levier.services.set_aside import SetAside
 from levier.services.settings import Settings
 from levier.services.sites import Sites
+from levier.services.steering import Steering
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class Services:
     sites: Sites
     inventory: InventoryView
     operations: Operations
+    steering: Steering
+    set_aside: SetAside
     recovery: Recovery
     images: Images
     secrets: SecretStore

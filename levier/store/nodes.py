@@ -88,7 +88,6 @@ class NodeStore:
         kernel: str | None = None,
         serial: str | None = None,
         revision: int | None = None,
-        fault: str | None = None,
     ) -> None:
         """What is given (not None) is known about the node; the rest is as it was. Safe to repeat.
 
@@ -101,7 +100,6 @@ class NodeStore:
             "os": os,
             "kernel": kernel,
             "serial": serial,
-            "fault": fault,
         }
         with writing(self._engine) as session:
             row = _held(session, name, fence)
@@ -112,12 +110,18 @@ class NodeStore:
                 row.revision = revision or None
             row.updated = self._clock()
 
-    def set_flags(self, name: str, *, maintenance: bool | None = None, locked: bool | None = None) -> None:
-        """The flags that are given are set so; the others are as they were. Safe to repeat."""
+    def set_flags(
+        self, name: str, *, maintenance: bool | None = None, locked: bool | None = None, fault: str | None = None
+    ) -> None:
+        """The flags that are given are set so (an empty `fault`: there is none); the others are as they were.
+
+        Safe to repeat. Raises NotFound.
+        """
         with writing(self._engine) as session:
             row = _held(session, name, None)
             row.maintenance = row.maintenance if maintenance is None else maintenance
             row.locked = row.locked if locked is None else locked
+            row.fault = row.fault if fault is None else fault
             row.updated = self._clock()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
-from levier.domain.errors import Conflict, InvalidRequest, NotFound
+from levier.domain.errors import Conflict
 from levier.domain.operation import (
     FINAL,
     SETTLED,
@@ -17,16 +17,12 @@ from levier.domain.operation import (
     JsonMap,
     Lease,
     Operation,
-    OperationEvent,
     OperationEventKind,
     OperationState,
     OperationStatus,
     StepEvent,
     StepEventKind,
     check_operation_state,
-    check_step_event,
-    check_step_event_in,
-    fold_step,
     open_cancel,
 )
 from levier.store.base import exclusive, reading, writing
@@ -37,17 +33,16 @@ from levier.store.log_reading import (
     load_statuses,
     operation_events,
     operation_state,
-    step_events,
 )
 from levier.store.log_rows import (
     lease_of,
-    operation_event_row,
     operation_of,
     operation_row,
     plan_rows,
     step_event_of,
     step_event_row,
 )
+from levier.store.log_writing import add_event, check_step, locked
 from levier.store.tables import LeaseRow, OperationEventRow, OperationRow, PlannedStepRow, StepEventRow
 
 if TYPE_CHECKING:
@@ -77,7 +72,7 @@ class SqlStepLog:
             session.add_all(plan_rows(operation))
             planned = {"requested_by": operation.requested_by, "code_version": operation.code_version}
             state = OperationState.PLANNED
-            _add_event(session, operation.id, OperationEventKind.STATE, operation.created, state=state, detail=planned)
+            add_event(session, operation.id, OperationEventKind.STATE, operation.created, state=state, detail=planned)
         return operation
 
     def status(self, operation_id: str, *, target: str | None = None) -> OperationStatus:
@@ -105,7 +100,7 @@ class SqlStepLog:
     ) -> Fence:
         """See StepLog.take_over."""
         with writing(self._engine) as session:
-            row = _locked(session, operation_id)
+            row = locked(session, operation_id)
             earlier = event_with_key(session, OperationEventRow, operation_id, key)
             if earlier is not None:
                 return Fence(operation_id, int(earlier.detail["generation"]), earlier.worker)
@@ -118,7 +113,7 @@ class SqlStepLog:
             _pass_leases_on(session, row)
             detail = {"generation": row.generation, "run": run, "code_version": code_version}
             kind = OperationEventKind.TAKEN_OVER
-            _add_event(session, operation_id, kind, at, detail=detail, worker=worker, key=key)
+            add_event(session, operation_id, kind, at, detail=detail, worker=worker, key=key)
             return Fence(operation=operation_id, generation=row.generation, worker=worker)
 
     def is_current(self, fence: Fence) -> bool:
@@ -136,12 +131,12 @@ class SqlStepLog:
                 return
             check_operation_state(old, state, operation=fence.operation)
             kind = OperationEventKind.STATE
-            _add_event(session, fence.operation, kind, at, state=state, detail=detail, worker=fence.worker)
+            add_event(session, fence.operation, kind, at, state=state, detail=detail, worker=fence.worker)
 
     def request_cancel(self, operation_id: str, *, who: str, reason: str, at: datetime) -> None:
         """See StepLog.request_cancel."""
         with writing(self._engine) as session:
-            _locked(session, operation_id)
+            locked(session, operation_id)
             state = operation_state(session, operation_id)
             if state in SETTLED:
                 raise Conflict(
@@ -150,7 +145,7 @@ class SqlStepLog:
                 )
             if open_cancel(operation_events(session, operation_id)) is None:
                 detail = {"who": who, "reason": reason}
-                _add_event(session, operation_id, OperationEventKind.CANCEL_REQUESTED, at, detail=detail)
+                add_event(session, operation_id, OperationEventKind.CANCEL_REQUESTED, at, detail=detail)
 
     def cancel_requested(self, operation_id: str) -> JsonMap | None:
         """See StepLog.cancel_requested."""
@@ -189,7 +184,7 @@ class SqlStepLog:
                 data=data,
                 worker=fence.worker,
             )
-            _check(session, event)
+            check_step(session, event)
             if needs_lease:
                 refuse_other_holder(session, fence, target)
             session.add(step_event_row(event, key=key))
@@ -240,13 +235,6 @@ if TYPE_CHECKING:
     _conforms: type[StepLog] = SqlStepLog
 
 
-def _locked(session: Session, operation_id: str) -> OperationRow:
-    row = session.get(OperationRow, operation_id, with_for_update=True)
-    if row is None:
-        raise NotFound(f"there is no operation {operation_id}", hint="levier operation list shows them")
-    return row
-
-
 def _plan(session: Session, operation_id: str) -> list[PlannedStepRow]:
     query = select(PlannedStepRow).where(PlannedStepRow.operation == operation_id).order_by(PlannedStepRow.position)
     return list(session.scalars(query))
@@ -259,42 +247,3 @@ def _pass_leases_on(session: Session, row: OperationRow) -> None:
         .where(LeaseRow.operation == row.id)
         .values(generation=LeaseRow.generation + 1, fence=row.generation, worker=row.worker, expires=row.expires)
     )
-
-
-def _add_event(
-    session: Session,
-    operation_id: str,
-    kind: OperationEventKind,
-    at: datetime,
-    *,
-    state: OperationState | None = None,
-    detail: JsonMap,
-    worker: str = "",
-    key: str = "",
-) -> None:
-    take = (
-        update(OperationRow)
-        .where(OperationRow.id == operation_id)
-        .values(last_seq=OperationRow.last_seq + 1)
-        .returning(OperationRow.last_seq)
-    )
-    seq = session.execute(take).scalar_one()
-    session.add(operation_event_row(OperationEvent(seq, operation_id, kind, at, state, detail, worker), key=key))
-
-
-def _check(session: Session, event: StepEvent) -> None:
-    """The event is one of the plan and may follow in this state of the operation and after the step's last event."""
-    planned = select(PlannedStepRow.position).where(
-        PlannedStepRow.operation == event.operation,
-        PlannedStepRow.step == event.step,
-        PlannedStepRow.target == event.target,
-    )
-    if session.scalar(planned) is None:
-        raise InvalidRequest(
-            f"operation {event.operation} has no step {event.step} on {event.target} in its plan",
-            hint="an operation does only what was planned and shown: start another one",
-        )
-    state = operation_state(session, event.operation)
-    check_step_event_in(state, event.kind, operation=event.operation)
-    earlier = step_events(session, event.operation, target=event.target, step=event.step)
-    check_step_event(fold_step(earlier).phase, event.kind, step=event.step, target=event.target)

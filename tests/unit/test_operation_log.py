@@ -53,8 +53,8 @@ LEADS_TO: dict[tuple[StepPhase, StepEventKind], StepPhase] = {
     },
     ("undoing", K.UNDONE): StepPhase.UNDONE,
     ("undoing", K.UNDO_FAILED): StepPhase.UNDO_FAILED,
-    **{(p, K.SKIPPED): StepPhase.SKIPPED for p in ("pending", "blocked", "running", "failed", "unknown")},
-    ("undo-failed", K.SKIPPED): StepPhase.ABANDONED,
+    **{(p, K.SKIPPED): StepPhase.SKIPPED for p in ("pending", "blocked", "running", "failed", "unknown", "undone")},
+    **{(p, K.SKIPPED): StepPhase.ABANDONED for p in ("undoing", "undo-failed")},
 }
 
 

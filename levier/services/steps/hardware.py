@@ -45,7 +45,7 @@ def inspect_bmc(ctx: NodeContext) -> JsonMap:
 @step(name="match-site", title="Compare the machine with the site file", undo=Undo.NO_EFFECT)
 def match_site(ctx: NodeContext) -> JsonMap:
     """The machine behind the BMC is the one the site file means. Safe to repeat. Raises Rejected."""
-    seen = ctx.outputs("inspect-bmc")
+    seen = ctx.outputs_if_any("inspect-bmc")
     mismatches = match_node(ctx.node, FruInventory(serial=str(seen.get("serial", ""))))
     if mismatches:
         raise Rejected(
@@ -140,4 +140,4 @@ def power_on(ctx: NodeContext) -> JsonMap:
 @step(name="restore-power", title="Return to the power state from before", undo=Undo.NO_EFFECT)
 def restore_power(ctx: NodeContext) -> JsonMap:
     """The chassis has the power state that `verify-bmc` found. Safe to repeat."""
-    return _bring_to(ctx, PowerState(str(ctx.outputs("verify-bmc").get("power", PowerState.OFF.value))))
+    return _bring_to(ctx, PowerState(str(ctx.outputs_if_any("verify-bmc").get("power", PowerState.OFF.value))))

@@ -31,6 +31,7 @@ def _host(ctx: NodeContext) -> RemoteHost:
     title="Boot the written disk and log in by SSH with the host key known beforehand",
     undo=Undo.NO_EFFECT,
     retry={Unreachable: NEVER},
+    needs=("allocate-address", "create-host-key"),
 )
 def boot_host(ctx: NodeContext) -> JsonMap:
     """The host runs from its disk and its SSH key is the one made for it. Safe to repeat.
@@ -93,6 +94,7 @@ def _restore_baseline(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     title="Apply the baseline configuration",
     undo=_restore_baseline,
     before=_baseline_before,
+    needs=("allocate-address", "render-baseline"),
 )
 def apply(ctx: NodeContext) -> JsonMap:
     """The host has the baseline of the operation's revision. Safe to repeat: a second time changes nothing."""
@@ -101,7 +103,12 @@ def apply(ctx: NodeContext) -> JsonMap:
     return applied.model_dump(mode="json", include={"changed", "effects", "refused"})
 
 
-@step(name="verify-host", title="Read the host's configuration back", undo=Undo.NO_EFFECT)
+@step(
+    name="verify-host",
+    title="Read the host's configuration back",
+    undo=Undo.NO_EFFECT,
+    needs=("allocate-address", "render-baseline"),
+)
 def verify_host(ctx: NodeContext) -> JsonMap:
     """The effective configuration is the rendered one, and the clock is right to 5 minutes. Safe to repeat.
 

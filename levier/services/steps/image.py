@@ -41,6 +41,7 @@ def _disk_is_nobodys(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     title="Write the image and its seed to the root disk, verified",
     undo=_disk_is_nobodys,
     retry={Unreachable: NEVER, OutcomeUnknown: NEVER},
+    needs=("await-agent", "allocate-address", "create-host-key"),
 )
 def write_image(ctx: NodeContext) -> JsonMap:
     """The root disk holds the verified image and this host's seed. Safe to repeat: a finished write is not repeated.

@@ -37,13 +37,23 @@ def _publish(ctx: NodeContext, purpose: BootPurpose) -> JsonMap:
     return {"mac": ctx.site.boot_nic(ctx.node).mac, "address": address}
 
 
-@step(name="publish-boot-entry", title="Let the node boot from the network", undo=_withdraw)
+@step(
+    name="publish-boot-entry",
+    title="Let the node boot from the network",
+    undo=_withdraw,
+    needs=("allocate-address",),
+)
 def publish_boot_entry(ctx: NodeContext) -> JsonMap:
     """DHCP and the boot service answer this node, and only for this operation. Safe to repeat."""
     return _publish(ctx, BootPurpose.DEPLOY)
 
 
-@step(name="publish-inspection-entry", title="Let the node boot from the network to be inspected", undo=_withdraw)
+@step(
+    name="publish-inspection-entry",
+    title="Let the node boot from the network to be inspected",
+    undo=_withdraw,
+    needs=("allocate-address",),
+)
 def publish_inspection_entry(ctx: NodeContext) -> JsonMap:
     """DHCP and the boot service answer this node with an inspection. Safe to repeat."""
     return _publish(ctx, BootPurpose.INSPECT)
@@ -54,6 +64,8 @@ def publish_inspection_entry(ctx: NodeContext) -> JsonMap:
     title="Wait for the ramdisk and compare its inventory with the site file",
     undo=Undo.NO_EFFECT,
     retry={Unreachable: NEVER},
+    # Nothing of their outputs is read, but nobody can do them by hand, and without them there is nobody to wait for.
+    needs=("publish-boot-entry", "publish-inspection-entry"),
 )
 def await_agent(ctx: NodeContext) -> JsonMap:
     """The ramdisk claimed its boot entry, and what it found fits the site file. Safe to repeat.

@@ -58,7 +58,13 @@ def _forget_ready(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     return _back_to(ctx, checkpoint)
 
 
-@step(name="mark-ready", title="Record that the host is ready", undo=_forget_ready, before=_facts_before)
+@step(
+    name="mark-ready",
+    title="Record that the host is ready",
+    undo=_forget_ready,
+    before=_facts_before,
+    needs=("allocate-address", "await-agent", "boot-host"),
+)
 def mark_ready(ctx: NodeContext) -> JsonMap:
     """The node is `ready` and its record says what runs on it. Safe to repeat."""
     seen = ctx.outputs("boot-host")
@@ -77,12 +83,18 @@ def mark_ready(ctx: NodeContext) -> JsonMap:
 
 
 def _serial(ctx: NodeContext) -> str:
-    inventory = ctx.outputs("await-agent").get("inventory")
+    inventory = ctx.outputs_if_any("await-agent").get("inventory")
     in_band = str(inventory.get("serial", "")) if isinstance(inventory, dict) else ""
-    return in_band or str(ctx.outputs("inspect-bmc").get("serial", ""))
+    return in_band or str(ctx.outputs_if_any("inspect-bmc").get("serial", ""))
 
 
-@step(name="record-inventory", title="Record the inventory", undo=_forget_ready, before=_facts_before)
+@step(
+    name="record-inventory",
+    title="Record the inventory",
+    undo=_forget_ready,
+    before=_facts_before,
+    needs=("await-agent",),
+)
 def record_inventory(ctx: NodeContext) -> JsonMap:
     """The node's record holds the inventory and serial number just seen. Safe to repeat."""
     inventory = ctx.outputs("await-agent").get("inventory")
