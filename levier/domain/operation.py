@@ -102,7 +102,7 @@ def _after(status: StepStatus, event: StepEvent) -> StepStatus:
         status = StepStatus(step=status.step, target=status.target, wave=status.wave, last_seq=event.seq)
     if event.kind is StepEventKind.SKIPPED:
         began = status.first_seq or event.seq
-        taken_as_done = replace(status, state=StepState.SKIPPED, error=None, outputs={}, skipped=event.data)
+        taken_as_done = replace(status, state=StepState.SKIPPED, error=None, skipped=event.data)
         return replace(taken_as_done, finished=event.at, first_seq=began)
     if event.kind is StepEventKind.STARTED:
         return _after_start(status, event)

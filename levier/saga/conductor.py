@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from levier.domain.errors import LeaseLost, LevierError, StoreUnavailable
 from levier.domain.operation import OperationState, OperationStatus, Settlement
 from levier.saga.step import Step, StepRegistry
-from levier.saga.unwinding import unwind_plan
+from levier.saga.unwinding import irreversible_steps, unwind_plan
 
 FENCED = (LeaseLost, StoreUnavailable)
 """What ends this worker's part: another one took over, or nothing can be logged. Neither is a failure of a step."""
@@ -89,6 +89,8 @@ class Conductor:
             return await self._call_off("cancelled before it began")
         if status.state is OperationState.UNWINDING:
             return await self._back()
+        if status.goes_back:
+            return await self.take_back("resumed")
         await self.hands.set_state(OperationState.RUNNING)
         for number, targets in waves(status).items():
             await self.hands.wave(number, targets)
@@ -157,7 +159,13 @@ class Conductor:
 
     async def backward(self, target: str) -> None:
         """Nothing of the operation stands on the target, or what cannot be undone is in the log with both errors."""
-        plan = unwind_plan(await self.hands.status(target), target)
+        status = await self.hands.status(target)
+        irreversible = [s.step for s in irreversible_steps(status, self.registry, target)]
+        if irreversible:
+            # Undoing what came after it would leave neither the old nor the new: it is held as it is.
+            self.hands.tell(f"{target}: {', '.join(irreversible)} cannot be undone; it is held as it is")
+            return
+        plan = unwind_plan(status, target)
         if plan:
             await self.hands.hold(target)  # a target that was ready had its lease released
         for name, _ in plan:
@@ -168,6 +176,10 @@ class Conductor:
             except LevierError as error:
                 self.hands.tell(f"{target}: {error}; it keeps its lease until an operator decides")
                 return
+        given_up = [s.step for s in (await self.hands.status(target)).stands if s.target == target]
+        if given_up:
+            self.hands.tell(f"{target}: {', '.join(given_up)} stands; it keeps its lease until it is abandoned")
+            return
         await self.hands.release(target)
 
 

@@ -41,8 +41,11 @@ class VerbLog(Protocol):
         """An event that is no change of state is in the log. Raises LeaseLost."""
         ...
 
-    def abandoned_on(self, node: str) -> tuple[str, ...]:
-        """The operations abandoned with something of theirs on the node that nobody has cleared; newest first."""
+    def abandoned_on(self, node: str) -> tuple[Fence, ...]:
+        """The right to tidy up after each operation abandoned with something of it on the node, not cleared since.
+
+        No worker can have these fences: an abandoned operation is over for good. Newest first.
+        """
         ...
 
     def order(
@@ -95,8 +98,8 @@ class Verbs:
         """The operation that a flow run with this id ordered. Safe to repeat."""
         return self._verbs.find(key)
 
-    def abandoned_on(self, node: str) -> tuple[str, ...]:
-        """The operations abandoned with something of theirs on the node, not cleared since. Safe to repeat."""
+    def abandoned_on(self, node: str) -> tuple[Fence, ...]:
+        """The right to tidy up after each operation abandoned with something of it on the node, not cleared since."""
         return self._verbs.abandoned_on(node)
 
     def is_ordered(self, operation_id: str) -> bool:

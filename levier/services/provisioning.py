@@ -87,12 +87,12 @@ class Provisioning:
         network = str(site.boot_nic(node).network)
         self.addresses.release(network, node=node.name, operation=operation, fence=fence)
 
-    def forget(self, node: str, *, operation: str) -> None:
-        """Levier's own books hold nothing that `operation` left of the node. The machine is not touched."""
-        self.boot_entries.withdraw(node=node, operation=operation)
-        for network in {a.network for a in self.addresses.list() if (a.node, a.operation) == (node, operation)}:
-            self.addresses.release(network, node=node, operation=operation)
-        self.forget_host_key(node, operation=operation)
+    def forget(self, node: str, *, by: Fence) -> None:
+        """Levier's own books hold nothing that the operation left of the node. The machine is not touched."""
+        self.boot_entries.withdraw(node=node, by=by)
+        for network in {a.network for a in self.addresses.list() if (a.node, a.operation) == (node, by.operation)}:
+            self.addresses.release(network, node=node, operation=by.operation, fence=by)
+        self.forget_host_key(node, operation=by.operation)
 
     # --- images -----------------------------------------------------------------------------------------------------
 

@@ -36,9 +36,9 @@ class SetAside:
                 hint=f"levier operation show {record.operation}",
             )
         if record.fault:
-            for operation in self._verbs.abandoned_on(name):
-                self._provisioning.forget(name, operation=operation)
-                self._verbs.order(operation, OrderVerb.CLEAR_FAULT, who=who, reason=why, node=name)
+            for by in self._verbs.abandoned_on(name):
+                self._provisioning.forget(name, by=by)
+                self._verbs.order(by.operation, OrderVerb.CLEAR_FAULT, who=who, reason=why, node=name)
             if record.state is NodeState.DEPLOYING:
                 self._back_to_enrolled(name)
             nodes.set_flags(name, fault="")

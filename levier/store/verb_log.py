@@ -49,18 +49,19 @@ class SqlVerbLog:
         with reading(self._engine) as session:
             return tuple(operation_events(session, operation_id)), tuple(step_events(session, operation_id))
 
-    def abandoned_on(self, node: str) -> tuple[str, ...]:
+    def abandoned_on(self, node: str) -> tuple[Fence, ...]:
         """See VerbLog.abandoned_on."""
         query = (
-            select(OperationEventRow)
+            select(OperationEventRow, OperationRow)
+            .join(OperationRow, OperationRow.id == OperationEventRow.operation)
             .where(OperationEventRow.kind == OperationEventKind.ORDERED.value)
             .order_by(OperationEventRow.at.desc())
         )
         with reading(self._engine) as session:
-            orders = [(row.operation, row.detail) for row in session.scalars(query)]
-        cleared = {o for o, d in orders if d.get("verb") == OrderVerb.CLEAR_FAULT and d.get("node") == node}
+            orders = [(operation, event.detail) for event, operation in session.execute(query)]
+        cleared = {o.id for o, d in orders if d.get("verb") == OrderVerb.CLEAR_FAULT and d.get("node") == node}
         abandoned = [o for o, d in orders if d.get("verb") == OrderVerb.ABANDON and node in d.get("nodes", ())]
-        return tuple(operation for operation in abandoned if operation not in cleared)
+        return tuple(Fence(o.id, o.generation, "nobody") for o in abandoned if o.id not in cleared)
 
     def note(self, fence: Fence, kind: OperationEventKind, *, detail: JsonMap, at: datetime) -> None:
         """See VerbLog.note."""
