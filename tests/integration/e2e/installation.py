@@ -227,7 +227,7 @@ class Installation:
         if operation["state"] in {"planned", "running", "unwinding"}:
             return "cancel"
         shown = api.get(f"/operations/{operation['id']}").raise_for_status().json()
-        return "rollback" if shown["stands"] else ""
+        return "rollback" if shown["stands"] and not shown["abandoned"] else ""
 
     def _done(self, flow_run: str) -> bool:
         return self.prefect_run(flow_run)["state"]["type"] in {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
