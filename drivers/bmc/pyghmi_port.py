@@ -25,7 +25,7 @@ from pyghmi.ipmi.private import simplesession
 
 from levier.domain import errors
 from levier.domain.bmc import BmcAddress, Credentials
-from levier.domain.permit import Permit
+from levier.domain.permit import Permit, unconditional
 
 from . import completion
 from .login_errors import NO_RESOURCES, login_error
@@ -205,7 +205,9 @@ class _WireSession(simplesession.Session):  # type: ignore[misc]  # pyghmi has n
 class IpmiSession:
     """One authenticated session. Used by one thread, then closed; a session that went silent is not used again."""
 
-    def __init__(self, address: BmcAddress, credentials: Credentials, options: IpmiOptions, permit: Permit) -> None:
+    def __init__(
+        self, address: BmcAddress, credentials: Credentials, options: IpmiOptions, permit: Permit = unconditional
+    ) -> None:
         """Logged in. Raises Unreachable, AuthFailed (tried once), Busy, Unsupported or MalformedReply; LeaseLost."""
         self.address = address
         try:

@@ -109,9 +109,13 @@ class Conductor:
 
     async def _back(self) -> Settlement:
         status = await self.hands.status()
-        targets = [name for name in status.operation.targets if any(s.target == name for s in status.stands)]
-        if targets:
-            await self.hands.unwinding(targets)
+        standing = {s.target for s in status.stands}
+        for target in status.operation.targets:
+            if target not in standing:
+                # A worker that died between the last undo and the release left the lease behind.
+                await self.hands.release(target)
+        if standing:
+            await self.hands.unwinding([name for name in status.operation.targets if name in standing])
         return await self.hands.settle()
 
     # --- many targets -----------------------------------------------------------------------------------------------

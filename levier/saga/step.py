@@ -152,11 +152,12 @@ def step(
 def should_retry(step: Step[Any], error: BaseException, attempt: int) -> float | None:
     """Seconds to wait before trying again after attempt number `attempt` failed; None when it is not to be tried.
 
-    For an UndoFailed it is the error of the undo that counts.
+    For an UndoFailed it is the error of the undo that counts, and the table: a step's own policy is about its `do`.
     """
     if isinstance(error, UndoFailed) and error.undo_error is not None:
-        error = error.undo_error
-    policy = step.retry_policy(error)
+        policy = treatment_of(error.undo_error).retry
+    else:
+        policy = step.retry_policy(error)
     return None if attempt >= policy.attempts else policy.delay_before_s(attempt + 1)
 
 

@@ -15,7 +15,7 @@ from levier.domain.errors import (
     Unreachable,
 )
 from levier.domain.operation import JsonMap
-from levier.domain.retry import RetryPolicy, treatment_of
+from levier.domain.retry import NEVER, RetryPolicy, treatment_of
 from levier.saga.engine import compatible
 from levier.saga.step import Checkpoint, Step, StepRegistry, Undo, should_retry, step
 from levier.saga.unwinding import irreversible_steps, unwind_plan
@@ -137,3 +137,9 @@ def test_irreversible_steps_are_named_before_anything_is_undone() -> None:
     log.step("b", "n1", "started", "failed")
     assert [s.step for s in irreversible_steps(log.fold(), registry, "n1")] == ["b"]
     assert irreversible_steps(log.fold(), registry, "n2") == ()
+
+
+def test_a_steps_own_policy_is_about_its_do_and_not_about_its_undo() -> None:
+    cautious = Step(name="cautious", title="", do=_do, undo=_back, retry={Unreachable: NEVER})
+    assert should_retry(cautious, Unreachable("gone"), 1) is None
+    assert should_retry(cautious, UndoFailed("x", undo_error=Unreachable("gone")), 1) is not None
