@@ -51,6 +51,13 @@ class RamdiskRecord(BaseModel):
     built_at: datetime
     inputs_digest: str
     recipe_digest: str
+    imported_at: datetime | None = None
+    """When it was taken in from another machine's bundle; None for one that was built here."""
+
+    @property
+    def since(self) -> datetime:
+        """Since when it is on this shelf: the newest is the one that is served."""
+        return self.imported_at or self.built_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +113,11 @@ def build_ramdisk(
 def list_ramdisks(cache: Path) -> tuple[BuiltRamdisk, ...]:
     """All ramdisks on the shelf, newest first. Their files are not read; see `verify_ramdisk`."""
     found = [
-        _read(path.parent) for path in cache.glob(f"{NAME}/*/{RECORD_FILE}") if not path.parent.name.startswith(".")
+        read_ramdisk(path.parent)
+        for path in cache.glob(f"{NAME}/*/{RECORD_FILE}")
+        if not path.parent.name.startswith(".")
     ]
-    return tuple(sorted(found, key=lambda built: -built.record.built_at.timestamp()))
+    return tuple(sorted(found, key=lambda built: -built.record.since.timestamp()))
 
 
 def verify_ramdisk(built: BuiltRamdisk) -> BuiltRamdisk:
@@ -137,7 +146,8 @@ def _recipe_digest(kernel: KernelFlavour, drivers: DriverSet) -> str:
     )
 
 
-def _read(directory: Path) -> BuiltRamdisk:
+def read_ramdisk(directory: Path) -> BuiltRamdisk:
+    """The ramdisk in one directory of the shelf. Raises NotFound, MalformedReply for an unreadable record."""
     try:
         record = RamdiskRecord.model_validate_json((directory / RECORD_FILE).read_bytes())
     except FileNotFoundError as error:
@@ -149,7 +159,7 @@ def _read(directory: Path) -> BuiltRamdisk:
 
 def _present(directory: Path, progress: Progress) -> BuiltRamdisk | None:
     try:
-        return verify_ramdisk(_read(directory))
+        return verify_ramdisk(read_ramdisk(directory))
     except NotFound:
         return None
     except Rejected as error:
@@ -194,7 +204,7 @@ def _build(recipe: _Recipe, package: KernelPackage, target: Path, progress: Prog
         (finished / RECORD_FILE).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
         publish(finished, target)
     progress(f"ramdisk: done, {record.ramdisk_size_bytes / 1e6:.0f} MB, {modules} modules")
-    return _read(target)
+    return read_ramdisk(target)
 
 
 def _pack(root: Path, target: Path) -> None:

@@ -7,7 +7,7 @@ tells more than the protocol asks for, and no secret is ever logged.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +28,7 @@ from levier.domain.agentwire import (
 from levier.domain.errors import LevierError
 from levier.domain.netboot import AgentAction
 from levier.domain.retry import treatment_of
-from levier.services.boot_agents import BootServices
+from levier.services.boot_agents import BootServices, DeployFiles
 
 _BODY_TIMEOUT_S = 15.0
 _CUT_OFF_BYTES = 8 * 1024 * 1024
@@ -157,19 +157,23 @@ async def script(mac: str, services: Services, boot_url: BootUrl) -> Response:
 @router.get("/boot/{entry}/kernel")
 async def kernel(entry: str, services: Services) -> Response:
     """The deploy kernel, while the entry stands."""
-    return await _entry_file(services, entry, services.kernel)
+    return await _entry_file(services, entry, lambda files: files.kernel)
 
 
 @router.get("/boot/{entry}/ramdisk")
 async def ramdisk(entry: str, services: Services) -> Response:
     """The deploy ramdisk, while the entry stands."""
-    return await _entry_file(services, entry, services.ramdisk)
+    return await _entry_file(services, entry, lambda files: files.ramdisk)
 
 
-async def _entry_file(services: BootServices, entry: str, path: Path) -> Response:
+async def _entry_file(services: BootServices, entry: str, which: Callable[[DeployFiles], Path]) -> Response:
     if not await run_in_threadpool(services.agents.has_entry, entry):
         raise _Refused(404, "no such boot entry")
-    return await _file(path, missing=f"{path.name} is missing on the boot service: build the deploy ramdisk")
+    files = await run_in_threadpool(services.deploy_files)
+    if files is None:
+        raise _Refused(503, "there is no deploy ramdisk on the boot service: build or import it")
+    path = which(files)
+    return await _file(path, missing=f"{path.name} is missing on the boot service: build or import the deploy ramdisk")
 
 
 async def _file(path: Path, *, missing: str) -> Response:

@@ -10,8 +10,11 @@ from typing import Any
 
 import httpx
 
-from levier.domain.errors import LevierError
+from levier.domain.errors import InvalidRequest, LevierError
 from levier.services.settings import load_settings
+
+_SENDING = httpx.Timeout(30.0, read=1800.0)
+"""For files: a large image is unpacked once before the answer."""
 
 
 class ApiError(LevierError):
@@ -52,6 +55,14 @@ class ApiClient:
     def put(self, path: str, json: Any) -> Any:
         """The decoded answer to a PUT. Safe to repeat."""
         return self._call("PUT", path, json=json)
+
+    def send_file(self, path: str, file: Path, **query: Any) -> Any:
+        """The decoded answer to a PUT of the file's content, however long its checking takes. Safe to repeat."""
+        try:
+            with file.open("rb") as content:
+                return self._call("PUT", path, content=content, params=query, timeout=_SENDING)
+        except OSError as error:
+            raise InvalidRequest(f"{file} cannot be read: {error.strerror}") from error
 
     def delete(self, path: str) -> Any:
         """The decoded answer to a DELETE. Safe to repeat."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -44,6 +45,21 @@ def build(
         raise LevierError(f"the build of {name} failed: {answer['error']}", hint=answer.get("hint", ""))
     if as_json:
         show_json(answer["image"])
+
+
+@app.command("import")
+def take_in(
+    name: Annotated[str, typer.Argument(help="Name under which the site file asks for it.")],
+    file: Annotated[Path, typer.Argument(help="A raw disk with a GPT, compressed by zstd.")],
+    sha256: Annotated[str, typer.Option(help="Refuse a file with another digest.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Bring an image of your own: checked, and kept as the newest of its name."""
+    image = connect().send_file(f"/images/{name}/content", file, sha256=sha256)
+    if as_json:
+        show_json(image)
+    else:
+        console.print(f"{name}: {image['raw_size_mib']} MiB on the disk, SHA-256 {image['sha256']}", highlight=False)
 
 
 @app.command("list")

@@ -69,6 +69,8 @@ class SiteSettings(_Frozen):
     """Public keys that may log in to every host as its operator, one line of a `.pub` file each."""
     sysctl: dict[SysctlKey, SysctlValue] = Field(default_factory=dict)
     """Kernel parameters of every host."""
+    ssh_port: Annotated[int, Strict(), Field(ge=1, le=65535)] = 22
+    """TCP port on which the hosts' SSH servers listen."""
 
 
 class Zone(_Named):
@@ -94,6 +96,13 @@ class NetworkPurpose(StrEnum):
     MANAGEMENT = "management"
     STORAGE = "storage"
     TENANT = "tenant"
+    EXTERNAL = "external"
+
+
+class Dhcp(StrEnum):
+    """Whose DHCP and TFTP a network has."""
+
+    LEVIER = "levier"
     EXTERNAL = "external"
 
 
@@ -125,8 +134,11 @@ class Network(_Named):
     """The router that hosts use as their default route; without it there is none."""
     dns: tuple[Address, ...] = ()
     """Name servers of the hosts, in order."""
+    dhcp: Dhcp = Dhcp.LEVIER
+    """Whose DHCP nodes are booted by. `external`: Levier serves neither DHCP nor TFTP here; the nodes learn the address
+    of the boot script (`http://SERVER_ADDRESS:8480/boot.ipxe`) from another server or from their own firmware."""
     interface: Interface | None = None
-    """Interface of the Levier server on this network; needed where the purpose is `provisioning`."""
+    """Interface of the Levier server on this network; needed where nodes boot from it by Levier's own DHCP."""
     server_address: Address | None = None
     """Address of the Levier server on this network; needed where the purpose is `provisioning`."""
     dhcp_range: AddressRange | None = None
@@ -282,6 +294,10 @@ class Site(_Frozen):
         """The node's one NIC on a network for provisioning."""
         purposes = {network.name: network.purpose for network in self.networks}
         return next(nic for nic in node.nics if purposes.get(nic.network or "") is NetworkPurpose.PROVISIONING)
+
+    def boots_by_own_dhcp(self, network: Network) -> bool:
+        """Whether Levier serves DHCP and TFTP on this network."""
+        return network.purpose is NetworkPurpose.PROVISIONING and network.dhcp is Dhcp.LEVIER
 
     def fixed_addresses(self, network: str) -> frozenset[IPv4Address]:
         """Addresses that an allocator on this network must leave alone: of NICs, gateway, server and name servers."""

@@ -101,7 +101,11 @@ def _needed_for_provisioning(root: Entry) -> Iterator[Finding]:
         "server_address": "the address of the Levier server there",
     }
     for network in root.entries("networks"):
+        # An interface is needed only to serve DHCP and TFTP on it; HTTP is served on every address.
+        external = network.content.get("dhcp") == "external"
         for key, what in needs.items():
+            if external and key == "interface":
+                continue
             if network.content.get("purpose") == "provisioning" and network.lacks(key):
                 yield Finding((*network.path, key), "is missing, and nodes boot from this network", f"expected {what}")
 

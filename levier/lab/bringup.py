@@ -18,6 +18,7 @@ from levier.lab.layout import Layout
 from levier.lab.network import create_network, namespace_path
 from levier.lab.sitefile import CREDENTIAL, render_site
 from levier.lab.spec import ChassisKind, RackSpec
+from levier.lab.stub.image import require_stub, write_image, write_ramdisk
 from levier.lab.sysctl import raise_inotify_limit
 from levier.lab.teardown import leftovers, take_down
 
@@ -35,11 +36,7 @@ def bring_up(spec: RackSpec, layout: Layout) -> None:
     Raises Conflict when something of a lab of that name is there; nothing was changed then. Raises NotFound when a
     program is missing. Any other failure leaves nothing behind.
     """
-    _require_root()
-    if spec.chassis is ChassisKind.QEMU:
-        require_qemu(spec.firmware)
-    else:
-        require_nspawn()
+    _require_means(spec)
     if found := leftovers(spec.name, layout):
         raise Conflict(
             f"the lab {spec.name} is up or was not taken down: {'; '.join(found)}",
@@ -47,18 +44,37 @@ def bring_up(spec: RackSpec, layout: Layout) -> None:
         )
     try:
         _write_files(spec, layout)
-        if spec.chassis is ChassisKind.NSPAWN:
-            raise_inotify_limit(spec.name, nodes=len(spec.nodes))
-        create_network(spec)
+        if spec.chassis is ChassisKind.STUB:
+            write_image(layout.image)
+            write_ramdisk(layout.ramdisk)
+        else:
+            _prepare_kernel(spec)
         _start_daemon(spec, layout)
     except (LevierError, OSError):
         take_down(spec.name, layout)
         raise
 
 
-def _require_root() -> None:
+def _require_means(spec: RackSpec) -> None:
+    """The chassis has the programs and the rights that it needs. Raises NotFound, Rejected."""
+    if spec.chassis is ChassisKind.STUB:
+        require_stub()
+        return
     if os.geteuid() != 0:
-        raise Rejected("a lab needs root: it makes namespaces, tap devices and mounts", hint="run it with sudo")
+        raise Rejected(
+            "a lab of this chassis needs root: it makes namespaces, tap devices and mounts",
+            hint="run it with sudo, or take --chassis stub, which needs none",
+        )
+    if spec.chassis is ChassisKind.QEMU:
+        require_qemu(spec.firmware)
+    else:
+        require_nspawn()
+
+
+def _prepare_kernel(spec: RackSpec) -> None:
+    if spec.chassis is ChassisKind.NSPAWN:
+        raise_inotify_limit(spec.name, nodes=len(spec.nodes))
+    create_network(spec)
 
 
 def _write_files(spec: RackSpec, layout: Layout) -> None:
@@ -78,13 +94,9 @@ def _write_files(spec: RackSpec, layout: Layout) -> None:
 
 def _start_daemon(spec: RackSpec, layout: Layout) -> None:
     """The daemon answers on the control socket."""
-    cgroups = CgroupTree(spec.name)
-    cgroups.create("daemon")
-    # nsenter and not `ip netns exec`, which would hide the cgroup file systems.
-    command = ["nsenter", f"--net={namespace_path(spec.namespace)}", sys.executable, "-m", "levier.lab.daemon"]
     with layout.daemon_log.open("ab") as log:
         daemon = subprocess.Popen(
-            cgroups.inside("daemon", [*command, "--dir", str(layout.root)]),
+            _daemon_command(spec, [sys.executable, "-m", "levier.lab.daemon", "--dir", str(layout.root)]),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -98,6 +110,16 @@ def _start_daemon(spec: RackSpec, layout: Layout) -> None:
             tail = layout.daemon_log.read_text(encoding="utf-8", errors="replace")[-800:]
             raise Unreachable(f"the lab's daemon did not come up: {tail}")
         time.sleep(_POLL_S)
+
+
+def _daemon_command(spec: RackSpec, argv: list[str]) -> list[str]:
+    """How the daemon is started: in the lab's control group and namespace, where it has them."""
+    if spec.chassis is ChassisKind.STUB:
+        return argv
+    cgroups = CgroupTree(spec.name)
+    cgroups.create("daemon")
+    # nsenter and not `ip netns exec`, which would hide the cgroup file systems.
+    return cgroups.inside("daemon", ["nsenter", f"--net={namespace_path(spec.namespace)}", *argv])
 
 
 def _answers(layout: Layout) -> bool:

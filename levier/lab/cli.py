@@ -17,7 +17,7 @@ from levier.lab import fault_cli
 from levier.lab.ledger import Event
 from levier.lab.options import Dir, Json, Name, errors
 from levier.lab.rack import Rack
-from levier.lab.spec import ChassisKind, plan_rack
+from levier.lab.spec import BOOT_PORT, STUB_BMC_PORT, STUB_SSH_PORT, ChassisKind, Ports, RackSpec, plan_rack
 from levier.lab.sysctl import inotify_limit
 
 app = typer.Typer(name="lab", help="The virtual rack: machines with real BMCs on this computer.", no_args_is_help=True)
@@ -40,7 +40,16 @@ def up(
     firmware: Annotated[Firmware, typer.Option(help="The machines' firmware.")] = Firmware.BIOS,
     memory_mib: Annotated[int | None, typer.Option(help="Memory of a machine [default: 512, UEFI 768].")] = None,
     disk_gib: Annotated[int, typer.Option(help="Size of a machine's (sparse) disk.")] = 8,
-    image: Annotated[str, typer.Option(help="Image that the site file asks for.")] = "debian-12",
+    image: Annotated[
+        str, typer.Option(help="Image that the site file asks for [default: debian-12, stub levier-stub].")
+    ] = "",
+    bmc_port: Annotated[int, typer.Option(help="UDP port of the BMCs (chassis stub).")] = STUB_BMC_PORT,
+    ssh_port: Annotated[int, typer.Option(help="TCP port of the machines' SSH servers (chassis stub).")] = (
+        STUB_SSH_PORT
+    ),
+    boot_port: Annotated[
+        int, typer.Option(envvar="LEVIER_BOOT_PORT", help="Port of Levier's boot service (chassis stub).")
+    ] = BOOT_PORT,
     replace: Annotated[bool, typer.Option("--replace", help="Take an earlier lab of this name down first.")] = False,
     name: Name = "demo",
     directory: Dir = None,
@@ -55,12 +64,13 @@ def up(
             memory_mib=memory_mib,
             disk_gib=disk_gib,
             image=image,
+            ports=Ports(bmc_port, ssh_port, boot_port) if chassis is ChassisKind.STUB else None,
         )
         rack = Rack.at(name=name, directory=directory)
         with _telling_sysctl():
             rack.up(spec, replace=replace)
         _print_status(rack.status())
-        typer.echo(f"\nrun a command beside the rack:  ip netns exec {spec.namespace} COMMAND")
+        _print_next(spec)
 
 
 @app.command()
@@ -115,6 +125,14 @@ def down(
     typer.echo(f"lab {rack.name}: down" if there else f"lab {rack.name}: was not up")
 
 
+def _print_next(spec: RackSpec) -> None:
+    """What an operator does next with this kind of rack."""
+    if spec.namespace:
+        typer.echo(f"\nrun a command beside the rack:  ip netns exec {spec.namespace} COMMAND")
+    else:
+        typer.echo(f"\nwhat Levier needs:  levier ramdisk import RAMDISK; levier image import {spec.image} IMAGE")
+
+
 def _event_line(event: Event) -> str:
     detail = " ".join(f"{key}={value}" for key, value in event.detail.items())
     return f"{event.seq:6} {event.time} {event.node or '-':8} {event.kind:18} {detail}"
@@ -131,8 +149,11 @@ def _print_status(found: dict[str, Any]) -> None:
         ("directory", "dir"),
         ("site file", "site_file"),
         ("credentials", "credentials_file"),
+        ("image", "image_file"),
+        ("ramdisk", "ramdisk_file"),
     ):
-        typer.echo(f"{label:15} {found[key]}")
+        if found[key] is not None:
+            typer.echo(f"{label:15} {found[key]}")
     table = Table(box=None, pad_edge=False)
     columns = (
         "name",

@@ -14,17 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from levier.lab.bmc.server import BmcServer
-from levier.lab.cgroups import CgroupTree
 from levier.lab.chassis import Chassis
-from levier.lab.chassis.nspawn import NspawnChassis
-from levier.lab.chassis.qemu import QemuChassis
+from levier.lab.chassis.factory import ChassisFactory, chassis_factory
 from levier.lab.control import Answer, serve_control
 from levier.lab.fault_board import FaultBoard
 from levier.lab.layout import Layout
 from levier.lab.ledger import EventKind, LedgerWriter, Record, read_events
 from levier.lab.machine import Machine
 from levier.lab.sitefile import CREDENTIAL
-from levier.lab.spec import ChassisKind, NodeSpec, RackSpec
+from levier.lab.spec import NodeSpec, RackSpec
 
 _log = logging.getLogger(__name__)
 _STATE_S = 2.0
@@ -36,7 +34,7 @@ class Daemon:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._rack = RackSpec.from_json(layout.spec.read_text(encoding="utf-8"))
-        self._cgroups = CgroupTree(self._rack.name)
+        self._make_chassis: ChassisFactory = chassis_factory(self._rack, layout)
         boots = Counter(event.node for event in read_events(layout.ledger, kind=EventKind.BOOT))
         self._ledger = LedgerWriter(layout.ledger)
         self._faults = FaultBoard(self._rack, recorder=self._recorder)
@@ -45,19 +43,14 @@ class Daemon:
 
     def _machine(self, node: NodeSpec, *, boots: int) -> Machine:
         record = self._recorder(node)
-        return Machine(node=node, chassis=self._chassis(node, record), record=record, boots=boots)
+        chassis: Chassis = self._make_chassis(node, record, self._faults.of(node.name))
+        return Machine(node=node, chassis=chassis, record=record, boots=boots)
 
     def _recorder(self, node: NodeSpec) -> Record:
         def record(kind: EventKind, /, **detail: Any) -> None:
             self._ledger.append(kind=kind, node=node.name, **detail)
 
         return record
-
-    def _chassis(self, node: NodeSpec, record: Record) -> Chassis:
-        if self._rack.chassis is ChassisKind.QEMU:
-            faults = self._faults.of(node.name)
-            return QemuChassis(rack=self._rack, node=node, layout=self._layout, cgroups=self._cgroups, faults=faults)
-        return NspawnChassis(rack=self._rack, node=node, layout=self._layout, cgroups=self._cgroups, record=record)
 
     async def run(self) -> None:
         """The lab is up until it is told to stop; then all machines are off."""

@@ -83,6 +83,7 @@ _BMC = frozenset(kind for kind in FaultKind if kind.startswith(("bmc-", "power-"
 CAPABLE: dict[ChassisKind, frozenset[FaultKind]] = {
     ChassisKind.QEMU: _BMC | {FaultKind.HOST_NEVER_RETURNS, FaultKind.CLOCK_OFF},
     ChassisKind.NSPAWN: _BMC,
+    ChassisKind.STUB: _BMC,
 }
 """What each chassis can do: the BMC's faults are in the BMC, which all have; the others need a firmware that plays."""
 

@@ -21,6 +21,7 @@ from levier.domain.errors import DriverError, LevierError, NotFound
 from levier.lab.commands import run_program
 from levier.lab.guest import dhcp
 from levier.lab.guest.agent import Agent
+from levier.lab.guest.blocking import BlockingWire, ImageDisk, patiently, run_blocking
 from levier.lab.guest.disk import grow_root, mount_root
 from levier.lab.guest.events import EventPipe
 from levier.lab.guest.http import HttpRefused, drain, fetch
@@ -77,7 +78,7 @@ class Firmware:
             if not lease.boot_file.startswith("http://"):
                 raise NotFound(f"DHCP offers {lease.boot_file!r} instead of the address of a boot script")
             ipxe = self._interpreter(lease)
-            verdict = ipxe.chain(lease.boot_file)
+            verdict = run_blocking(ipxe.chain(lease.boot_file))
         except (LevierError, ScriptFailed) as error:
             _say(f"network boot: {error}")
             self._events.tell(EventKind.FIRMWARE, netboot_failed=str(error))
@@ -97,7 +98,10 @@ class Firmware:
             "buildarch": "x86_64",
             "platform": "efi" if self._node.firmware.value == "uefi" else "pcbios",
         }
-        return Ipxe(fetchers=Fetchers(script=self._fetch_script, file=drain, say=_say), settings=settings)
+        fetchers = Fetchers(
+            script=patiently(self._fetch_script), file=patiently(drain), sleep=BlockingWire().sleep, say=_say
+        )
+        return Ipxe(fetchers=fetchers, settings=settings)
 
     def _fetch_script(self, url: str) -> bytes:
         try:
@@ -121,12 +125,15 @@ class Firmware:
             boot_url=options["levier.url"].rstrip("/"),
             token=options["levier.token"],
             inventory=self._inventory(),
-            disk=self._layout.disk(self._node.name),
-            mount_point=self._directory / "root",
+            wire=BlockingWire(),
+            disk=ImageDisk(
+                self._layout.disk(self._node.name),
+                mount_point=self._directory / "root",
+                written=self._events.written,
+            ),
             say=_say,
-            written=self._events.written,
         )
-        return REBOOT if agent.run() == "reboot" else POWER_OFF
+        return REBOOT if run_blocking(agent.run()) == "reboot" else POWER_OFF
 
     def _inventory(self) -> dict[str, object]:
         # By hand and not as a domain type: importing pydantic would double the start-up time of a hundred firmwares.

@@ -11,12 +11,22 @@ DIR_VARIABLE = "LEVIER_LAB_DIR"
 """Environment variable that replaces the state directory of the lab."""
 
 
+def base_dir() -> Path:
+    """Where labs keep their state: /var/lib/levier/lab for root, below the user's own state directory for others.
+
+    Source: XDG Base Directory Specification 0.8.
+    """
+    if os.geteuid() == 0:
+        return BASE
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "levier/lab"
+
+
 def state_dir(*, name: str, explicit: Path | None = None) -> Path:
-    """The state directory: `explicit`, else $LEVIER_LAB_DIR, else /var/lib/levier/lab/NAME."""
+    """The state directory: `explicit`, else $LEVIER_LAB_DIR, else NAME in `base_dir`."""
     if explicit is not None:
         return explicit.absolute()
     from_environment = os.environ.get(DIR_VARIABLE)
-    return Path(from_environment).absolute() if from_environment else BASE / name
+    return Path(from_environment).absolute() if from_environment else base_dir() / name
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,20 @@ class Layout:
         """The node's raw disk (sparse)."""
         return self.node(name) / "disk.img"
 
+    @property
+    def image(self) -> Path:
+        """The image that a `stub` rack brings along."""
+        return self.root / "image.raw.zst"
+
+    @property
+    def ramdisk(self) -> Path:
+        """The bundle of a deploy ramdisk that a `stub` rack brings along."""
+        return self.root / "ramdisk.tar"
+
+    def system(self, name: str) -> Path:
+        """What a `stub` node's operating system has on its disk, unpacked, while it runs."""
+        return self.node(name) / "system"
+
     def console(self, name: str) -> Path:
         """The node's serial console, all boots."""
         return self.node(name) / "console.log"
@@ -83,6 +107,8 @@ class Layout:
             self.state,
             self.site,
             self.credentials,
+            self.image,
+            self.ramdisk,
             self.control,
             self.daemon_log,
             self.spec,

@@ -17,8 +17,6 @@ from levier.lab.ledger import EventKind, Record
 from levier.lab.spec import NodeSpec
 
 _log = logging.getLogger(__name__)
-IMAGE_SIZED = 64 * 1024 * 1024
-"""A network boot that wrote more than this wrote an image."""
 _STOP = object()
 
 
@@ -91,7 +89,8 @@ class Machine:
             "boot_firmware": override.firmware.value if override.device is not BootDevice.NONE else None,
             "booted_from": self._booted_from.value if self._booted_from and self._powered else None,
             "identify": self.device.identify.lit,
-            "boot_bytes_written": await self._chassis.bytes_written() if self._powered else 0,
+            "boot_bytes_written": (await self._chassis.written()).size_bytes if self._powered else 0,
+            "address": self._chassis.address if self._powered else None,
             "pid": self._chassis.pid,
         }
 
@@ -165,10 +164,9 @@ class Machine:
             self._watcher.cancel()
             self._watcher = None
         await self._chassis.stop()
-        written = await self._chassis.bytes_written()
-        if written:
-            image = self._booted_from is BootDevice.PXE and written > IMAGE_SIZED
-            self._record(EventKind.DISK_WRITE, boot=self._boots, bytes=written, image=image)
+        written = await self._chassis.written()
+        if written.size_bytes:
+            self._record(EventKind.DISK_WRITE, boot=self._boots, bytes=written.size_bytes, image=written.image)
 
     async def _fail(self, cause: str) -> None:
         self._record(EventKind.CRASH, boot=self._boots, cause=cause)

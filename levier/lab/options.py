@@ -14,7 +14,10 @@ from levier.domain.errors import LevierError
 Name = Annotated[str, typer.Option("--name", help="The lab's name.")]
 Dir = Annotated[
     Path | None,
-    typer.Option("--dir", help="State directory [default: $LEVIER_LAB_DIR or /var/lib/levier/lab/NAME]."),
+    typer.Option(
+        "--dir",
+        help="State directory [default: $LEVIER_LAB_DIR or /var/lib/levier/lab/NAME, without root in ~/.local/state].",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -123,5 +123,6 @@ class Rack:
         return BmcAddress(host=found.bmc_address, port=found.bmc_port)
 
     def inside(self, *argv: str) -> list[str]:
-        """The command line that runs `argv` inside the lab's network namespace."""
-        return ["nsenter", f"--net={namespace_path(self.spec().namespace)}", *argv]
+        """The command line that runs `argv` where the lab's machines are: inside its namespace, if it has one."""
+        namespace = self.spec().namespace
+        return ["nsenter", f"--net={namespace_path(namespace)}", *argv] if namespace else list(argv)

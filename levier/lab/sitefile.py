@@ -7,7 +7,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from levier.lab.spec import BRIDGE, SERVER, SMALL_RACK, NodeSpec, RackSpec
+from levier.lab.spec import BRIDGE, SERVER, SMALL_RACK, ChassisKind, NodeSpec, RackSpec
 
 CREDENTIAL = "lab-bmc"
 """The credential reference that every node of a lab uses."""
@@ -27,12 +27,30 @@ def _site(spec: RackSpec) -> dict[str, Any]:
     zones = sorted({node.zone for node in spec.nodes})
     racks = sorted({(node.rack, node.zone) for node in spec.nodes})
     return {
-        "site": {"name": spec.name, "timezone": "Etc/UTC", "ntp_servers": [], "authorized_keys": []},
+        "site": {
+            "name": spec.name,
+            "timezone": "Etc/UTC",
+            "ntp_servers": [],
+            "authorized_keys": [],
+            **({"ssh_port": spec.ssh_port} if spec.chassis is ChassisKind.STUB else {}),
+        },
         "zones": [{"name": zone} for zone in zones],
         "racks": [{"name": rack, "zone": zone} for rack, zone in racks],
-        "networks": [_provisioning(spec)],
+        "networks": [_loopback(spec) if spec.chassis is ChassisKind.STUB else _provisioning(spec)],
         "images": [{"name": spec.image}],
         "nodes": [_node(node, image=spec.image) for node in spec.nodes],
+    }
+
+
+def _loopback(spec: RackSpec) -> dict[str, Any]:
+    """The firmware of a stub machine knows the boot service's address by itself, like one with static HTTP boot."""
+    return {
+        "name": "provisioning",
+        "purpose": "provisioning",
+        "cidr": str(spec.network),
+        "dhcp": "external",
+        "server_address": str(spec.server),
+        "host_range": {"start": "127.78.16.0", "end": "127.78.31.255"},
     }
 
 

@@ -17,8 +17,14 @@ SERVER = IPv4Address("10.77.0.1")
 BRIDGE = "br-prov"
 SMALL_RACK = 90
 """Nodes that fit the host range of the /24; larger labs get a /16."""
-LARGEST = 1000
-"""A Linux bridge holds 1,023 ports."""
+BOOT_PORT = 8480
+"""Where Levier's boot service listens unless it is told otherwise."""
+STUB_SERVER = IPv4Address("127.78.0.1")
+STUB_NETWORK = IPv4Network("127.78.0.0/16")
+STUB_BMC_PORT = 6230
+STUB_SSH_PORT = 2222
+_IPMI_PORT = 623
+_SSH_PORT = 22
 RACK_SIZE = 42
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,15}")
 
@@ -28,6 +34,11 @@ class ChassisKind(StrEnum):
 
     QEMU = "qemu"
     NSPAWN = "nspawn"
+    STUB = "stub"
+
+
+LARGEST = {ChassisKind.QEMU: 1000, ChassisKind.NSPAWN: 1000, ChassisKind.STUB: 4000}
+"""A Linux bridge holds 1,023 ports; the host range of a stub rack 4,096 addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +69,36 @@ class RackSpec:
     disk_gib: int
     image: str
     nodes: tuple[NodeSpec, ...]
+    ssh_port: int = _SSH_PORT
+    """Where the SSH servers of the machines listen."""
+    boot_port: int = BOOT_PORT
+    """Where a `stub` machine's firmware, which knows no DHCP, finds the boot service on the server's address."""
 
     @property
     def namespace(self) -> str:
-        """The network namespace everything runs in."""
-        return f"levier-{self.name}"
+        """The network namespace everything runs in; empty where nothing of that kind is made."""
+        return "" if self.chassis is ChassisKind.STUB else f"levier-{self.name}"
+
+    @property
+    def bridge(self) -> str:
+        """The bridge that all machines are on; empty where there is none."""
+        return "" if self.chassis is ChassisKind.STUB else BRIDGE
+
+    @property
+    def server(self) -> IPv4Address:
+        """The address that Levier serves the machines from."""
+        return STUB_SERVER if self.chassis is ChassisKind.STUB else SERVER
+
+    @property
+    def boot_script(self) -> str:
+        """Where a machine that knows no DHCP fetches its boot script."""
+        return f"http://{self.server}:{self.boot_port}/boot.ipxe"
 
     @property
     def network(self) -> IPv4Network:
         """The provisioning network."""
+        if self.chassis is ChassisKind.STUB:
+            return STUB_NETWORK
         return IPv4Network("10.77.0.0/24" if len(self.nodes) <= SMALL_RACK else "10.77.0.0/16")
 
     def node(self, name: str) -> NodeSpec:
@@ -87,6 +119,20 @@ class RackSpec:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where the servers of a rack listen. Those of a `stub` rack are on this computer's own loopback interface."""
+
+    bmc: int
+    ssh: int
+    boot: int = BOOT_PORT
+
+    @classmethod
+    def of(cls, chassis: ChassisKind) -> Ports:
+        """The ports a chassis uses unless told otherwise: those below 1024 belong to root."""
+        return cls(STUB_BMC_PORT, STUB_SSH_PORT) if chassis is ChassisKind.STUB else cls(_IPMI_PORT, _SSH_PORT)
+
+
 def plan_rack(
     *,
     name: str,
@@ -95,7 +141,8 @@ def plan_rack(
     firmware: Firmware = Firmware.BIOS,
     memory_mib: int | None = None,
     disk_gib: int = 8,
-    image: str = "debian-12",
+    image: str = "",
+    ports: Ports | None = None,
 ) -> RackSpec:
     """The rack with `nodes` machines; the same arguments give the same MACs, serials and addresses.
 
@@ -106,8 +153,10 @@ def plan_rack(
             f"lab name {name!r} cannot be used",
             hint="use 1 to 16 lower-case letters, digits and hyphens, a letter first",
         )
-    if not 1 <= nodes <= LARGEST:
-        raise InvalidRequest(f"a lab has 1 to {LARGEST} nodes, not {nodes}", hint="choose another --nodes")
+    largest = LARGEST[chassis]
+    if not 1 <= nodes <= largest:
+        raise InvalidRequest(f"a lab has 1 to {largest} nodes, not {nodes}", hint="choose another --nodes")
+    ports = ports or Ports.of(chassis)
     default_memory_mib = 768 if firmware is Firmware.UEFI else 512
     return RackSpec(
         name=name,
@@ -115,12 +164,16 @@ def plan_rack(
         firmware=firmware,
         memory_mib=memory_mib or default_memory_mib,
         disk_gib=disk_gib,
-        image=image,
-        nodes=tuple(_node(name, index=index, count=nodes, firmware=firmware) for index in range(nodes)),
+        image=image or ("levier-stub" if chassis is ChassisKind.STUB else "debian-12"),
+        nodes=tuple(
+            _node(name, index=index, count=nodes, firmware=firmware, bmc_port=ports.bmc) for index in range(nodes)
+        ),
+        ssh_port=ports.ssh,
+        boot_port=ports.boot,
     )
 
 
-def _node(lab: str, *, index: int, count: int, firmware: Firmware) -> NodeSpec:
+def _node(lab: str, *, index: int, count: int, firmware: Firmware, bmc_port: int) -> NodeSpec:
     zone, rack_number, position = _place(index, count=count)
     rack = f"{zone}{rack_number}"
     name = f"{rack}-{position:02d}"
@@ -135,7 +188,7 @@ def _node(lab: str, *, index: int, count: int, firmware: Firmware) -> NodeSpec:
         serial=f"LV-{lab}-{index + 1:04d}",
         disk_serial=f"LVD{index + 1:04d}",
         bmc_address=str(FIRST_BMC + index),
-        bmc_port=623,
+        bmc_port=bmc_port,
         firmware=firmware,
         guid=digest[:32],
     )

@@ -13,7 +13,7 @@ from levier.lab.control import ask
 from levier.lab.layout import Layout
 from levier.lab.ledger import EventKind, read_events
 from levier.lab.network import namespace_exists, neighbours
-from levier.lab.spec import BRIDGE, SERVER, NodeSpec, RackSpec
+from levier.lab.spec import NodeSpec, RackSpec
 
 
 @dataclass(slots=True)
@@ -49,22 +49,27 @@ def lab_status(layout: Layout) -> dict[str, Any]:
         alive=daemon is not None,
         live={node["name"]: node for node in last.get("nodes", [])},
         counts=_count(layout),
-        addresses=neighbours(spec.namespace),
-        cgroups=None if daemon else CgroupTree(spec.name),
+        addresses=neighbours(spec.namespace) if spec.namespace else {},
+        cgroups=None if daemon or not spec.namespace else CgroupTree(spec.name),
     )
     return {
         "name": spec.name,
         "daemon": "running" if daemon else "dead",
         "daemon_pid": last.get("pid"),
-        "netns": spec.namespace,
-        "netns_exists": namespace_exists(spec.namespace),
+        "netns": spec.namespace or None,
+        "netns_exists": bool(spec.namespace) and namespace_exists(spec.namespace),
         "dir": str(layout.root),
         "chassis": spec.chassis.value,
         "firmware": spec.firmware.value,
-        "bridge": BRIDGE,
-        "server_address": str(SERVER),
+        "bridge": spec.bridge or None,
+        "server_address": str(spec.server),
+        "ssh_port": spec.ssh_port,
+        "boot_port": spec.boot_port,
         "site_file": str(layout.site),
         "credentials_file": str(layout.credentials),
+        "image": spec.image,
+        "image_file": str(layout.image) if layout.image.exists() else None,
+        "ramdisk_file": str(layout.ramdisk) if layout.ramdisk.exists() else None,
         "nodes": [_node(node, sources) for node in spec.nodes],
     }
 
@@ -120,6 +125,6 @@ def _node(node: NodeSpec, sources: _Sources) -> dict[str, Any]:
         "boots": counts.boots,
         "image_writes": counts.image_writes,
         "disk_bytes_written": counts.disk_bytes_written + live.get("boot_bytes_written", 0),
-        "address": sources.addresses.get(node.mac),
+        "address": live.get("address") if sources.alive and live.get("address") else sources.addresses.get(node.mac),
         "pid": live.get("pid") if sources.alive else next(iter(pids), None),
     }

@@ -17,7 +17,7 @@ from levier.lab.commands import run_program
 from levier.lab.control import ask
 from levier.lab.layout import Layout
 from levier.lab.network import delete_network, foreign_pids, namespace_exists
-from levier.lab.spec import RackSpec
+from levier.lab.spec import ChassisKind, RackSpec
 from levier.lab.sysctl import restore_inotify_limit
 
 _STOP_S = 20.0
@@ -29,6 +29,10 @@ def leftovers(name: str, layout: Layout) -> list[str]:
     found = []
     if layout.spec.exists():
         found.append(f"the description {layout.spec}")
+    if pids := daemons(layout):
+        found.append(f"the daemon, process {', '.join(map(str, pids))}")
+    if not _in_kernel(layout):
+        return found
     if namespace_exists(f"levier-{name}"):
         found.append(f"the network namespace levier-{name}")
     cgroups = CgroupTree(name)
@@ -44,28 +48,71 @@ def take_down(name: str, layout: Layout, *, keep: bool = False) -> bool:
     Raises Conflict when something cannot be ended, with what it is.
     """
     found = leftovers(name, layout)
+    _stop_politely(layout)
+    if _in_kernel(layout):
+        _take_down_kernel(name, layout, foreign=bool(found))
+    else:
+        _kill_daemons(layout)
+    _remove_files(layout, keep=keep)
+    return bool(found)
+
+
+def _in_kernel(layout: Layout) -> bool:
+    """Whether such a lab has namespaces, control groups and mounts, or may have: not a `stub` one, nor without root."""
+    if os.geteuid() != 0:
+        return False
+    if not layout.spec.exists():
+        return True
+    return RackSpec.from_json(layout.spec.read_text(encoding="utf-8")).chassis is not ChassisKind.STUB
+
+
+def _take_down_kernel(name: str, layout: Layout, *, foreign: bool) -> None:
     cgroups = CgroupTree(name)
-    _stop_politely(layout, cgroups)
     cgroups.kill()
-    if found:
+    if foreign:
         _end_foreign_processes(f"levier-{name}")
     _release_disks(layout)
     delete_network(f"levier-{name}")
     cgroups.remove()
     restore_inotify_limit(name)
     _forget_containers(layout)
-    _remove_files(layout, keep=keep)
-    return bool(found)
+    _kill_daemons(layout)
 
 
-def _stop_politely(layout: Layout, cgroups: CgroupTree) -> None:
+def daemons(layout: Layout) -> list[int]:
+    """The daemons of the lab in this directory, found by how they were started, so also when its files are gone."""
+    wanted = f"--dir\0{layout.root}\0".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+        except OSError:
+            continue  # ended while we looked, or hidden from us
+        if b"\0levier.lab.daemon\0" in command and command.endswith(wanted):
+            found.append(int(process.name))
+    return found
+
+
+def _kill_daemons(layout: Layout, *, timeout_s: float = 10.0) -> None:
+    """No daemon of this lab runs; what it ran for `stub` machines ends with it."""
+    deadline = time.monotonic() + timeout_s
+    while pids := daemons(layout):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            raise Conflict(f"the daemon, process {pids}, does not die", hint="look at /proc/PID/stack")
+        time.sleep(_POLL_S)
+
+
+def _stop_politely(layout: Layout) -> None:
     """The daemon, if it answers, has powered everything off and written its last ledger entries."""
     try:
         ask(layout.control, {"op": "stop"}, timeout_s=5)
     except DriverError:
         return
     deadline = time.monotonic() + _STOP_S
-    while cgroups.pids() and time.monotonic() < deadline:
+    while daemons(layout) and time.monotonic() < deadline:
         time.sleep(_POLL_S)
 
 

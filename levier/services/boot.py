@@ -39,8 +39,8 @@ class DhcpPublisher(Protocol):
         """
         ...
 
-    def lease_given(self, mac: str) -> bool:
-        """Whether the machine with this MAC holds a lease."""
+    def lease_given(self, mac: str) -> bool | None:
+        """Whether the machine with this MAC holds a lease; None when leases of its network are not known."""
         ...
 
 
@@ -50,9 +50,9 @@ class NoDhcp:
     def publish(self, read_hosts: Callable[[], Iterable[DhcpHost]]) -> None:
         """Nothing changes: nobody is to be told."""
 
-    def lease_given(self, mac: str) -> bool:
-        """False: leases of a foreign server are not known."""
-        return False
+    def lease_given(self, mac: str) -> bool | None:
+        """None: leases of a foreign server are not known."""
+        return None
 
 
 class BootEntries:

@@ -101,16 +101,24 @@ class BootAgents:
 
 
 @dataclass(frozen=True, slots=True)
+class DeployFiles:
+    """The kernel and the ramdisk that machines are booted with."""
+
+    kernel: Path
+    ramdisk: Path
+
+
+@dataclass(frozen=True, slots=True)
 class BootServices:
     """What the boot service's HTTP application works with.
 
-    `boot_url` is BOOT of the protocol; when empty, it is the address of this machine that the request came in on,
-    which is right for several provisioning networks. `image_path` finds a cached image by its SHA-256.
+    `deploy_files` finds the deploy ramdisk, anew for each request, so that one that comes later counts. `boot_url` is
+    BOOT of the protocol; when empty, it is the address of this machine that the request came in on, which is right for
+    several provisioning networks. `image_path` finds a cached image by its SHA-256.
     """
 
     agents: BootAgents
-    kernel: Path
-    ramdisk: Path
+    deploy_files: Callable[[], DeployFiles | None]
     image_path: Callable[[str], Path | None]
     boot_url: str = ""
     hold_s: float = 20.0

@@ -30,7 +30,7 @@ class BootWait:
     read: Callable[[], BootEntryView | None]
     until: Callable[[BootEntryView], bool]
     check: Callable[[], None]
-    lease_given: Callable[[str], bool]
+    lease_given: Callable[[str], bool | None]
     clock: Callable[[], datetime]
 
     def run(self, *, timeout_s: float, patience: BootPatience) -> BootEntryView:
@@ -78,7 +78,14 @@ class BootWait:
             )
         if view.is_claimed:
             return _last_stage(view, now), "if the agent died or lost its network, the machine's console shows it"
-        if self.lease_given(view.mac):
+        lease = self.lease_given(view.mac)
+        if lease is None:
+            return (
+                "boot script not fetched",
+                "DHCP of this network is external: its answer, or the firmware, must name the boot script of "
+                "docs/netboot.md, and the boot service's TCP port must be let through firewalls",
+            )
+        if lease:
             return (
                 "DHCP lease given, boot script not fetched",
                 "let TFTP (UDP 69, 45000-45999) and the boot service's TCP port through firewalls",

@@ -1,15 +1,20 @@
-"""Images as the API builds and lists them."""
+"""Images as the API builds, imports and lists them."""
 
 from __future__ import annotations
 
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from drivers.images.builder import build_image
 from drivers.images.catalog import BuiltImage, list_images
+from drivers.images.importing import import_image
 from drivers.images.recipe import ImageRecipe, KernelFlavour, recipe_named
+from drivers.ramdisk import BuiltRamdisk, import_bundle, list_ramdisks
 from levier.domain.errors import LevierError, NotFound
 
 
@@ -35,6 +40,25 @@ class Images:
     def all(self) -> list[dict[str, Any]]:
         """All built images, newest first per name."""
         return [_image(image) for image in list_images(self._cache)]
+
+    @contextmanager
+    def incoming(self) -> Iterator[Path]:
+        """A place for a file that is on its way, on the shelf's own file system; gone afterwards."""
+        self._cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._cache, prefix=".incoming-") as directory:
+            yield Path(directory) / "file"
+
+    def take_in(self, name: str, file: Path, *, sha256: str) -> dict[str, Any]:
+        """The file is the newest image `name`. Raises Rejected, naming what is wrong with it; see `import_image`."""
+        return _image(import_image(self._cache, name, file, sha256=sha256))
+
+    def ramdisks(self) -> list[dict[str, Any]]:
+        """The deploy ramdisks, newest first: the first one is served."""
+        return [_ramdisk(each) for each in list_ramdisks(self._cache)]
+
+    def take_in_ramdisk(self, file: Path) -> dict[str, Any]:
+        """The bundle's ramdisk is the one that is served. Raises Rejected; see `import_bundle`."""
+        return _ramdisk(import_bundle(self._cache, file))
 
     def start_build(self, name: str, *, kernel: str) -> dict[str, Any]:
         """The image is being built, or was just now. Safe to repeat. Raises NotFound for an unknown name."""
@@ -74,6 +98,18 @@ class Images:
             if build.image.note:
                 build.lines.append(build.image.note)
             build.state = "built"
+
+
+def _ramdisk(ramdisk: BuiltRamdisk) -> dict[str, Any]:
+    record = ramdisk.record
+    return {
+        "kernel": record.kernel_version,
+        "drivers": record.drivers,
+        "size_mib": round(record.ramdisk_size_bytes / 2**20, 1),
+        "sha256": record.ramdisk_sha256,
+        "origin": "built here" if record.imported_at is None else "imported",
+        "since": record.since.isoformat(timespec="seconds"),
+    }
 
 
 def _image(image: BuiltImage) -> dict[str, Any]:

@@ -28,8 +28,8 @@ log = structlog.get_logger()
 
 
 def dnsmasq_config(settings: Settings, site: Site) -> DnsmasqConfig | None:
-    """What dnsmasq is to serve for `site`; None when it has no network for provisioning. Pure."""
-    networks = tuple(_served(n) for n in site.networks if n.purpose is NetworkPurpose.PROVISIONING)
+    """What dnsmasq is to serve for `site`; None when none of its networks boots by Levier's own DHCP. Pure."""
+    networks = tuple(_served(n) for n in site.networks if site.boots_by_own_dhcp(n))
     if not networks:
         return None
     return DnsmasqConfig(state_dir=settings.netboot_dir, networks=networks, http_port=settings.boot_port)
@@ -53,18 +53,26 @@ class SiteDhcp:
         self._sites = sites
 
     def publish(self, read_hosts: Callable[[], Iterable[DhcpHost]]) -> None:
-        """The server answers exactly these hosts. Safe to repeat. Raises Unreachable when none runs."""
+        """The server answers exactly these hosts. Safe to repeat. Raises Unreachable when none runs.
+
+        Where DHCP is somebody else's on every network there is no server, and nobody to tell.
+        """
         hosts = self._hosts()
-        if hosts is None:
+        if hosts is not None:
+            hosts.publish(read_hosts)
+        elif not self._all_external():
             raise Unreachable(
                 "no network of the site is for provisioning", hint="add one to the site file and apply it"
             )
-        hosts.publish(read_hosts)
 
-    def lease_given(self, mac: str) -> bool:
-        """Whether the machine with this MAC holds a lease."""
+    def lease_given(self, mac: str) -> bool | None:
+        """Whether the machine with this MAC holds a lease; None when leases are somebody else's."""
         hosts = self._hosts()
-        return hosts is not None and hosts.lease_given(mac)
+        return hosts.lease_given(mac) if hosts is not None else None
+
+    def _all_external(self) -> bool:
+        current = self._sites.current_or_none()
+        return current is not None and any(n.purpose is NetworkPurpose.PROVISIONING for n in current[1].networks)
 
     def _hosts(self) -> DnsmasqHosts | None:
         current = self._sites.current_or_none()

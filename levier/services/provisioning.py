@@ -11,6 +11,7 @@ from drivers.baseline import BaselineSpec, HostEntry, SysctlSetting
 from drivers.bmc import BMC_DRIVERS
 from drivers.images.catalog import BuiltImage, list_images
 from drivers.images.seed import SeedSpec, render_seed
+from drivers.ramdisk import list_ramdisks
 from drivers.ssh import SshOptions, generate_host_key, open_host
 from levier.domain.bmc import Bmc, Credentials
 from levier.domain.errors import InvalidRequest, NotFound, Rejected
@@ -151,11 +152,13 @@ class Provisioning:
         self.secrets.delete(name)
         return True
 
-    def ssh_target(self, node: str, address: str) -> SshTarget:
+    def ssh_target(self, site: Site, node: str, address: str) -> SshTarget:
         """How to reach the host, with the only host key that is accepted. Raises NotFound before the key was made."""
         private, _ = self.login_key()
         public = self.secrets.get(_host_key_name(node))["public"]
-        return SshTarget(host=address, port=22, username="root", host_keys=(public,), private_key=private)
+        return SshTarget(
+            host=address, port=site.site.ssh_port, username="root", host_keys=(public,), private_key=private
+        )
 
     def seed_for(self, site: Site, node: Node, address: str, *, operation: str) -> bytes:
         """The NoCloud seed of the host, as a tar file. The same operation always gives the same seed."""
@@ -179,7 +182,12 @@ class Provisioning:
     # --- netboot ----------------------------------------------------------------------------------------------------
 
     def publish_boot_entry(self, site: Site, node: Node, *, fence: Fence, purpose: BootPurpose, address: str) -> None:
-        """DHCP and the boot service answer the node, for this operation only."""
+        """DHCP and the boot service answer the node, for this operation only. Raises NotFound without a ramdisk."""
+        if not list_ramdisks(self.image_cache):
+            raise NotFound(
+                f"there is no deploy ramdisk to boot node {node.name} with",
+                hint="import one: `levier ramdisk import FILE`; or run `levier up` as root, which builds it",
+            )
         mac = site.boot_nic(node).mac
         self.boot_entries.publish(
             node=node.name, mac=mac, by=fence, purpose=purpose, address=address, hostname=node.name

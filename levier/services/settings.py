@@ -26,6 +26,8 @@ class Settings:
     boot_port: int
     image_cache: Path
     patience: Patience = field(default_factory=Patience)
+    build_ramdisk: bool = True
+    """Whether the API process builds the deploy ramdisk; otherwise it is imported."""
 
     @property
     def token_file(self) -> Path:
@@ -56,6 +58,7 @@ def load_settings() -> Settings:
         boot_port=_port("LEVIER_BOOT_PORT", BOOT_PORT),
         image_cache=Path(os.environ.get("LEVIER_IMAGE_CACHE", str(state_dir / "images"))).absolute(),
         patience=load_patience(),
+        build_ramdisk=os.environ.get("LEVIER_BUILD_RAMDISK", "yes") != "no",
     )
 
 

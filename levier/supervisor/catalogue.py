@@ -51,6 +51,8 @@ class UpSettings:
     """Flow runs at the same time."""
     processes: tuple[str, ...] = ()
     """Only these; all when empty."""
+    build_ramdisk: bool = True
+    """Whether the API builds the deploy ramdisk when there is none; otherwise one is imported."""
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON values."""
@@ -159,7 +161,7 @@ def _api(settings: UpSettings) -> ProcessSpec:
     return ProcessSpec(
         "api",
         _python("-m", "levier.api", "--state-dir", str(settings.state_dir)),
-        env=_environment(settings),
+        env={**_environment(settings), "LEVIER_BUILD_RAMDISK": "yes" if settings.build_ramdisk else "no"},
         ready=HttpReady(f"{settings.urls['api']}/v1/health"),
         # It builds the deploy ramdisk before it answers, when there is none yet.
         start_timeout_s=900.0,

@@ -39,6 +39,9 @@ def up(
     prefect_port: Annotated[int, typer.Option(envvar="LEVIER_PREFECT_PORT", help="Prefect's UI and API.")] = 4200,
     boot_port: Annotated[int, typer.Option(envvar="LEVIER_BOOT_PORT", help="The boot service for nodes.")] = 8480,
     limit: Annotated[int, typer.Option(min=1, help="Flow runs at the same time.")] = 10,
+    build_ramdisk: Annotated[
+        bool, typer.Option(help="Build the deploy ramdisk when there is none (needs root); else import one.")
+    ] = True,
     only: Annotated[list[str] | None, typer.Option(help="Run only this process (repeatable).")] = None,
 ) -> None:
     """Start API, Prefect with its UI, runner, boot service and DHCP, and keep them running.
@@ -53,6 +56,7 @@ def up(
         namespace=namespace,
         limit=limit,
         processes=tuple(only or ()),
+        build_ramdisk=build_ramdisk,
     )
     if (record := control.running_record(StateDir(settings.state_dir))) is not None:
         _console.print(f"Levier already runs in {settings.state_dir} since {record.started:%Y-%m-%d %H:%M:%S} UTC.")

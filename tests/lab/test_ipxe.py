@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from levier.domain.errors import Unreachable
+from levier.lab.guest.blocking import patiently, run_blocking
 from levier.lab.guest.ipxe import Fetchers, Ipxe, ScriptFailed, Verdict
 
 BASE = "http://boot/boot.ipxe"
@@ -25,7 +28,8 @@ def _ipxe(files: dict[str, str]) -> tuple[Ipxe, list[str], list[str]]:
         return 1
 
     settings = {"mac": "52:54:00:aa:bb:cc", "platform": "pcbios"}
-    return Ipxe(fetchers=Fetchers(script, file, said.append), settings=settings), fetched, said
+    fetchers = Fetchers(patiently(script), patiently(file), patiently(time.sleep), said.append)
+    return Ipxe(fetchers=fetchers, settings=settings), fetched, said
 
 
 def test_the_protocols_scripts_end_in_a_boot() -> None:
@@ -37,7 +41,7 @@ def test_the_protocols_scripts_end_in_a_boot() -> None:
             ),
         }
     )
-    assert ipxe.chain(BASE) is Verdict.BOOT
+    assert run_blocking(ipxe.chain(BASE)) is Verdict.BOOT
     assert ipxe.command_line == "initrd=ramdisk levier.token=T a=52:54:00:aa:bb:cc"
     assert fetched == [BASE, "http://boot/ipxe/52-54-00-aa-bb-cc", "http://boot/k", "http://boot/r"]
 
@@ -60,7 +64,7 @@ def test_the_protocols_scripts_end_in_a_boot() -> None:
 )
 def test_control_flow(script: str, verdict: Verdict) -> None:
     ipxe, _, _ = _ipxe({BASE: script, "http://boot/child": "exit"})
-    assert ipxe.chain(BASE) is verdict
+    assert run_blocking(ipxe.chain(BASE)) is verdict
 
 
 @pytest.mark.parametrize(
@@ -69,5 +73,5 @@ def test_control_flow(script: str, verdict: Verdict) -> None:
 def test_what_fails_says_so(script: str) -> None:
     ipxe, _, _ = _ipxe({BASE: script})
     with pytest.raises(ScriptFailed) as failed:
-        ipxe.chain(BASE)
+        run_blocking(ipxe.chain(BASE))
     assert str(failed.value)

@@ -33,6 +33,23 @@ class BootEnd:
     detail: str = ""
 
 
+IMAGE_SIZED = 64 * 1024 * 1024
+"""A network boot that wrote more than this wrote an image: for a chassis that sees bytes only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a boot wrote to the disk. `image` when it was an image, or a part of one."""
+
+    size_bytes: int = 0
+    image: bool = False
+
+    @classmethod
+    def counted(cls, size_bytes: int, *, device: BootDevice | None) -> Written:
+        """What is known from the number of bytes alone."""
+        return cls(size_bytes, image=device is BootDevice.PXE and size_bytes > IMAGE_SIZED)
+
+
 class Chassis(Protocol):
     """One machine without its BMC. Every call comes from the daemon's event loop, one at a time, but `ended`."""
 
@@ -52,8 +69,13 @@ class Chassis(Protocol):
         """The operating system, if one runs, was asked to shut down."""
         ...
 
-    async def bytes_written(self) -> int:
-        """Bytes written to the disk in this boot; after `stop`, in the one before."""
+    async def written(self) -> Written:
+        """What was written to the disk in this boot; after `stop`, in the one before."""
+        ...
+
+    @property
+    def address(self) -> str | None:
+        """The address its operating system has, where the chassis knows; None otherwise."""
         ...
 
     @property

@@ -10,9 +10,10 @@ import signal
 import sys
 from pathlib import Path
 
+from levier.domain.bmc import BootDevice
 from levier.domain.errors import NotFound
 from levier.lab.cgroups import CgroupTree
-from levier.lab.chassis import Boot, BootEnd, EndReason
+from levier.lab.chassis import Boot, BootEnd, EndReason, Written
 from levier.lab.firmware import POWER_OFF, REBOOT, machine_name
 from levier.lab.guest.events import WRITTEN
 from levier.lab.layout import Layout
@@ -47,6 +48,7 @@ class NspawnChassis:
         self._listener: asyncio.Task[None] | None = None
         self._os_runs = False
         self._written = 0
+        self._device: BootDevice | None = None
 
     @property
     def pid(self) -> int | None:
@@ -57,7 +59,7 @@ class NspawnChassis:
     async def start(self, boot: Boot) -> None:
         """The firmware runs."""
         self._cgroups.create(self._group)
-        self._written, self._os_runs = 0, False
+        self._written, self._os_runs, self._device = 0, False, boot.device
         reading, writing = os.pipe()
         try:
             with self._layout.console(self._node.name).open("ab") as console:
@@ -123,9 +125,14 @@ class NspawnChassis:
         if self._process is not None and self._os_runs:
             self._process.send_signal(signal.SIGTERM)
 
-    async def bytes_written(self) -> int:
+    async def written(self) -> Written:
         """What the firmware wrote to the disk in this boot; writes of the operating system are not counted."""
-        return self._written
+        return Written.counted(self._written, device=self._device)
+
+    @property
+    def address(self) -> str | None:
+        """None: the bridge knows."""
+        return None
 
 
 def forget_container(rack: RackSpec, node: NodeSpec) -> None:

@@ -16,7 +16,7 @@ from uuid import UUID
 from levier.domain.bmc import BootDevice, Firmware
 from levier.domain.errors import DriverError, NotFound, OutcomeUnknown, Rejected
 from levier.lab.cgroups import CgroupTree
-from levier.lab.chassis import Boot, BootEnd, EndReason
+from levier.lab.chassis import Boot, BootEnd, EndReason, Written
 from levier.lab.chassis.qmp import Qmp
 from levier.lab.faults import FaultKind, FaultSource
 from levier.lab.layout import Layout
@@ -46,6 +46,7 @@ class QemuChassis:
         self._qmp: Qmp | None = None
         self._shutdown: asyncio.Future[str] | None = None
         self._written = 0
+        self._device: BootDevice | None = None
 
     @property
     def pid(self) -> int | None:
@@ -57,7 +58,7 @@ class QemuChassis:
         """QEMU runs and its processor executes firmware."""
         self._prepare_files()
         self._cgroups.create(self._group)
-        self._written = 0
+        self._written, self._device = 0, boot.device
         loop = asyncio.get_running_loop()
         shutdown: asyncio.Future[str] = loop.create_future()
         self._shutdown = shutdown
@@ -115,7 +116,7 @@ class QemuChassis:
 
     async def stop(self) -> None:
         """QEMU ended: by QMP, or killed when it does not listen."""
-        await self.bytes_written()
+        await self.written()
         if self._qmp is not None:
             with contextlib.suppress(DriverError):  # it is hung or gone: the kill below ends it
                 await self._qmp.execute("quit")
@@ -135,15 +136,20 @@ class QemuChassis:
         if self._qmp is not None:
             await self._qmp.execute("system_powerdown")
 
-    async def bytes_written(self) -> int:
+    async def written(self) -> Written:
         """What the guest wrote to its disk in this boot, as QEMU counts; the last known figure once QEMU is gone."""
         if self._qmp is not None:
             try:
                 blocks = await self._qmp.execute("query-blockstats")
             except DriverError:
-                return self._written
+                return Written.counted(self._written, device=self._device)
             self._written = sum(int(b["stats"]["wr_bytes"]) for b in blocks if b.get("device") == _DISK)
-        return self._written
+        return Written.counted(self._written, device=self._device)
+
+    @property
+    def address(self) -> str | None:
+        """None: the bridge knows."""
+        return None
 
     def _prepare_files(self) -> None:
         directory = self._layout.node(self._node.name)

@@ -1,20 +1,65 @@
-"""The agent protocol (docs/agent-protocol.md) as a machine of the `nspawn` chassis speaks it."""
+"""The agent protocol (docs/agent-protocol.md) as the machines of the `nspawn` and `stub` chassis speak it.
+
+Coroutines that leave all waiting to `Wire` and `RootDisk`: see `levier.lab.guest.ipxe`.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, Protocol
 
-from levier.domain.errors import DriverError, LevierError, Rejected, Unreachable
-from levier.lab.guest import disk as disks
-from levier.lab.guest.http import HttpRefused, open_url
+from levier.domain.errors import LevierError, Rejected, Unreachable
+from levier.lab.guest.http import HttpRefused
 
 _DISK_NAME = "vda"
 _RETRY_S = 2.0
 _REFUSED_S = 30.0
 _FORBIDDEN = 403
+
+Progress = Callable[[int], Coroutine[Any, Any, None]]
+"""Told the compressed bytes taken in so far, about every second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What came over the wire."""
+
+    size_bytes: int
+    sha256: str
+
+
+class Wire(Protocol):
+    """HTTP and time. Raises HttpRefused and Unreachable."""
+
+    async def fetch(self, url: str, *, bearer: str = "", body: bytes | None = None) -> bytes:
+        """The whole body of the answer; POST when there is a body."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """That many seconds have passed."""
+        ...
+
+
+class RootDisk(Protocol):
+    """The disk that the image goes to. Raises LevierError and OSError."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The disk's size."""
+        ...
+
+    async def write(self, url: str, *, bearer: str, progress: Progress) -> Received:
+        """The disk holds the image that `url` serves as one zstd stream, and zeros elsewhere."""
+        ...
+
+    async def verify(self) -> None:
+        """The partition table that was written is there and names a root file system."""
+        ...
+
+    async def unpack_seed(self, archive: bytes) -> None:
+        """The root file system holds the files of the tar archive."""
+        ...
 
 
 def parse_pairs(text: str) -> dict[str, str]:
@@ -29,24 +74,23 @@ def render_pairs(pairs: Mapping[str, object]) -> bytes:
 
 @dataclass(slots=True)
 class Agent:
-    """One run of the ramdisk's work. `inventory` is the body of the claim; `written` is told what the disk holds."""
+    """One run of the ramdisk's work. `inventory` is the body of the claim."""
 
     boot_url: str
     token: str
     inventory: Mapping[str, object]
-    disk: Path
-    mount_point: Path
+    wire: Wire
+    disk: RootDisk
     say: Callable[[str], None]
-    written: Callable[[int], None]
     _session: str = ""
 
-    def run(self) -> str:
+    async def run(self) -> str:
         """Does what the boot service asks for until that is `reboot` or `power-off`, which is returned."""
-        if not self._claim():
+        if not await self._claim():
             return "power-off"
         while True:
             try:
-                answer = parse_pairs(self._post("next", b""))
+                answer = parse_pairs(await self._post("next", b""))
             except HttpRefused as error:
                 if error.status != _FORBIDDEN:
                     raise
@@ -54,94 +98,75 @@ class Agent:
                 return "power-off"
             action = answer.get("action", "")
             if action == "reboot":
-                self._report("reboot", "started")
+                await self._report("reboot", "started")
                 return action
             if action == "power-off":
                 return action
             if action == "write":
-                self._write(answer)
+                await self._write(answer)
             elif action == "refuse":
                 self.say(f"agent: refused: {answer.get('reason', '')}")
-                time.sleep(_REFUSED_S)
+                await self.wire.sleep(_REFUSED_S)
             elif action != "wait":
                 raise Rejected(f"the boot service asks for {action!r}, which this agent does not know")
 
-    def _claim(self) -> bool:
+    async def _claim(self) -> bool:
         try:
-            answer = self._request("claim", render_pairs(self.inventory), bearer=self.token)
+            answer = await self._request("claim", render_pairs(self.inventory), bearer=self.token)
         except HttpRefused as error:
             self.say(f"agent: claim refused: {error}")
             return False
         self._session = parse_pairs(answer)["session"]
         return True
 
-    def _post(self, what: str, body: bytes) -> str:
-        return self._request(what, body, bearer=self._session)
+    async def _post(self, what: str, body: bytes) -> str:
+        return await self._request(what, body, bearer=self._session)
 
-    def _request(self, what: str, body: bytes, *, bearer: str) -> str:
+    async def _request(self, what: str, body: bytes, *, bearer: str) -> str:
         """The answer's body. A boot service that cannot be reached is asked again for as long as power lasts."""
         while True:
             try:
-                with open_url(f"{self.boot_url}/agent/{what}", bearer=bearer, body=body) as answer:
-                    return answer.read().decode()
+                answer = await self.wire.fetch(f"{self.boot_url}/agent/{what}", bearer=bearer, body=body)
+                return answer.decode()
             except (Unreachable, OSError) as error:
                 self.say(f"agent: {error}; trying again")
-                time.sleep(_RETRY_S)
+                await self.wire.sleep(_RETRY_S)
 
-    def _report(self, stage: str, state: str, **more: object) -> None:
+    async def _report(self, stage: str, state: str, **more: object) -> None:
         self.say(f"agent: {stage} {state} {' '.join(str(value) for value in more.values())}")
-        self._post("report", render_pairs({"stage": stage, "state": state, **more}))
+        await self._post("report", render_pairs({"stage": stage, "state": state, **more}))
 
-    def _write(self, order: dict[str, str]) -> None:
+    async def _write(self, order: dict[str, str]) -> None:
         stages = (("write", self._stream), ("verify", self._verify), ("seed", self._seed))
         for stage, work in stages:
-            self._report(stage, "started")
+            await self._report(stage, "started")
             try:
-                work(order)
-            except HttpRefused as error:
-                self._report_failure(stage, error)
-                return
+                await work(order)
             except (LevierError, OSError, KeyError, ValueError) as error:
-                self._report_failure(stage, error)
+                cause = str(error) if isinstance(error, LevierError) else f"{type(error).__name__}: {error}"
+                await self._report(stage, "failed", detail=cause)
                 return
-            self._report(stage, "done")
+            await self._report(stage, "done")
 
-    def _report_failure(self, stage: str, error: Exception) -> None:
-        cause = str(error) if isinstance(error, (DriverError, LevierError)) else f"{type(error).__name__}: {error}"
-        self._report(stage, "failed", detail=cause)
-
-    def _stream(self, order: dict[str, str]) -> None:
+    async def _stream(self, order: dict[str, str]) -> None:
         if order["disk"] != _DISK_NAME:
             raise Rejected(f"this machine has no disk {order['disk']}")
-        size_bytes = self.disk.stat().st_size
+        size_bytes = self.disk.size_bytes
         if int(order["raw_size_bytes"]) > size_bytes:
             raise Rejected(
                 f"disk {_DISK_NAME} holds {size_bytes} bytes, the image needs {order['raw_size_bytes']} bytes"
             )
-        with open_url(order["image_url"], bearer=self._session) as answer:
-            source = disks.Digesting(answer)
-            disks.write_image(self.disk, source, progress=self._progress)
-        self.written(disks.allocated_bytes(self.disk))
-        self._check(order, source)
+        received = await self.disk.write(order["image_url"], bearer=self._session, progress=self._progress)
+        if received.size_bytes != int(order["image_size_bytes"]):
+            raise Rejected(f"the image has {received.size_bytes} bytes instead of {order['image_size_bytes']}")
+        if received.sha256 != order["image_sha256"]:
+            raise Rejected(f"image checksum mismatch: expected {order['image_sha256']}, received {received.sha256}")
 
-    @staticmethod
-    def _check(order: dict[str, str], source: disks.Digesting) -> None:
-        if source.size_bytes != int(order["image_size_bytes"]):
-            raise Rejected(f"the image has {source.size_bytes} bytes instead of {order['image_size_bytes']}")
-        if source.sha256 != order["image_sha256"]:
-            raise Rejected(f"image checksum mismatch: expected {order['image_sha256']}, received {source.sha256}")
+    async def _progress(self, compressed_bytes: int) -> None:
+        await self._report("write", "progress", bytes_done=compressed_bytes)
 
-    def _progress(self, compressed_bytes: int) -> None:
-        self.written(disks.allocated_bytes(self.disk))
-        self._report("write", "progress", bytes_done=compressed_bytes)
+    async def _verify(self, order: dict[str, str]) -> None:
+        await self.disk.verify()
 
-    def _verify(self, order: dict[str, str]) -> None:
-        """The partition table that was written is there and names a root file system."""
-        disks.root_partition(self.disk)
-
-    def _seed(self, order: dict[str, str]) -> None:
-        with (
-            open_url(order["seed_url"], bearer=self._session) as answer,
-            disks.mounted_root(self.disk, self.mount_point) as root,
-        ):
-            disks.unpack_seed(answer, root)
+    async def _seed(self, order: dict[str, str]) -> None:
+        await self.disk.unpack_seed(await self.wire.fetch(order["seed_url"], bearer=self._session))

@@ -170,13 +170,13 @@ def mounted_root(disk: Path, where: Path) -> Iterator[Path]:
         run_program(["umount", str(where)])
 
 
-def unpack_seed(archive: IO[bytes], root: Path) -> None:
+def unpack_seed(archive: bytes, root: Path) -> None:
     """The files of the tar archive are below `root`. Raises Rejected."""
     tar = subprocess.Popen(
         ["tar", "--extract", "--numeric-owner", "--preserve-permissions", "--directory", str(root), "--file", "-"],
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    _, complaints = tar.communicate(archive.read())
+    _, complaints = tar.communicate(archive)
     if tar.returncode:
         raise Rejected(f"the seed cannot be unpacked: {complaints.decode(errors='replace').strip()[-300:]}")

@@ -42,9 +42,9 @@ def open_url(url: str, *, bearer: str = "", body: bytes | None = None) -> HTTPRe
         raise Unreachable(f"{url}: {getattr(error, 'reason', error)}") from error
 
 
-def fetch(url: str) -> bytes:
-    """The whole body."""
-    with open_url(url) as answer:
+def fetch(url: str, *, bearer: str = "", body: bytes | None = None) -> bytes:
+    """The whole body of the answer."""
+    with open_url(url, bearer=bearer, body=body) as answer:
         return answer.read()
 
 

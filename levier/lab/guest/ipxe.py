@@ -1,10 +1,13 @@
-"""Reads iPXE scripts and does what iPXE would do (ipxe.org/scripting): the commands that boot scripts use."""
+"""Reads iPXE scripts and does what iPXE would do (ipxe.org/scripting): the commands that boot scripts use.
+
+Written as coroutines that leave all waiting to what they are given, so that it serves a process of its own
+(`levier.lab.guest.blocking`) as well as hundreds of machines in one event loop.
+"""
 
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urljoin
@@ -32,10 +35,11 @@ class ScriptFailed(Exception):
 
 @dataclass(slots=True)
 class Fetchers:
-    """How scripts and files are fetched; both raise DriverError."""
+    """How scripts and files are fetched, which raises DriverError, and how time passes."""
 
-    script: Callable[[str], bytes]
-    file: Callable[[str], int]
+    script: Callable[[str], Awaitable[bytes]]
+    file: Callable[[str], Awaitable[int]]
+    sleep: Callable[[float], Awaitable[None]]
     say: Callable[[str], None]
 
 
@@ -49,20 +53,20 @@ class Ipxe:
     _base: str = ""
     _lines_run: int = field(default=0)
 
-    def chain(self, url: str) -> Verdict:
+    async def chain(self, url: str) -> Verdict:
         """The script at `url` was run to its end. Raises ScriptFailed."""
         outer, self._base = self._base, urljoin(self._base, url)
         try:
-            text = self.fetchers.script(self._base).decode(errors="replace")
+            text = (await self.fetchers.script(self._base)).decode(errors="replace")
             if not text.startswith("#!ipxe"):
                 raise ScriptFailed(f"{self._base} is no iPXE script")
-            return self._run(text.splitlines())
+            return await self._run(text.splitlines())
         except DriverError as error:
             raise ScriptFailed(str(error)) from error
         finally:
             self._base = outer
 
-    def _run(self, lines: list[str]) -> Verdict:
+    async def _run(self, lines: list[str]) -> Verdict:
         labels = {line[1:].strip(): number for number, line in enumerate(lines) if line.startswith(":")}
         number = 0
         while number < len(lines):
@@ -73,7 +77,7 @@ class Ipxe:
             number += 1
             if not line or line[0] in "#:":
                 continue
-            outcome = self._line(line)
+            outcome = await self._line(line)
             if isinstance(outcome, Verdict):
                 return outcome
             if outcome is not None:
@@ -82,7 +86,7 @@ class Ipxe:
                 number = labels[outcome]
         return Verdict.EXIT
 
-    def _line(self, line: str) -> Verdict | str | None:
+    async def _line(self, line: str) -> Verdict | str | None:
         """One line with its || and &&: a verdict, the label to go on at, or None for the next line."""
         pieces = _OPERATOR.split(line)
         failure: ScriptFailed | None = None
@@ -92,7 +96,7 @@ class Ipxe:
                 continue
             failure = None
             try:
-                outcome = self._command(self._expand(command).split())
+                outcome = await self._command(self._expand(command).split())
             except (DriverError, ScriptFailed) as error:
                 failure = ScriptFailed(str(error))
                 self.fetchers.say(f"ipxe: {command.strip()}: {error}")
@@ -109,7 +113,7 @@ class Ipxe:
 
         return _SETTING.sub(value, text)
 
-    def _command(self, words: list[str]) -> Verdict | str | None:
+    async def _command(self, words: list[str]) -> Verdict | str | None:
         if not words:
             return None
         name, arguments = words[0], words[1:]
@@ -122,11 +126,9 @@ class Ipxe:
                 raise ScriptFailed("boot: no kernel")
             return Verdict.BOOT
         if name == "chain":
-            return self._chain(arguments)
-        action = self._actions().get(name)
-        if action is None:
+            return await self._chain(arguments)
+        if not await self._act(name, arguments):
             raise ScriptFailed(f"{name}: command not known to this firmware")
-        action(arguments)
         return None
 
     @staticmethod
@@ -135,11 +137,25 @@ class Ipxe:
             raise ScriptFailed(f"the script left with status {arguments[0]}")
         return {"exit": Verdict.EXIT, "reboot": Verdict.REBOOT, "poweroff": Verdict.POWER_OFF}[name]
 
-    def _chain(self, arguments: list[str]) -> Verdict | None:
+    async def _chain(self, arguments: list[str]) -> Verdict | None:
         replaces = "--replace" in arguments or "-r" in arguments
-        verdict = self.chain(_operands(arguments)[0])
+        verdict = await self.chain(_operands(arguments)[0])
         # A chained script that just ends returns to this one, unless it took its place.
         return None if verdict is Verdict.EXIT and not replaces else verdict
+
+    async def _act(self, name: str, arguments: list[str]) -> bool:
+        """The command was carried out; False for one that is not known."""
+        if name in ("initrd", "imgfetch", "module"):
+            await self.fetchers.file(urljoin(self._base, _operands(arguments)[0]))
+        elif name == "kernel":
+            await self._kernel(arguments)
+        elif name == "sleep":
+            await self.fetchers.sleep(float(arguments[0]))
+        elif (action := self._actions().get(name)) is not None:
+            action(arguments)
+        else:
+            return False
+        return True
 
     def _actions(self) -> dict[str, Callable[[list[str]], None]]:
         def nothing(arguments: list[str]) -> None:
@@ -147,22 +163,16 @@ class Ipxe:
 
         return {
             **dict.fromkeys(("dhcp", "ifopen", "ifconf", "imgfree", "imgstat", "clear", "console"), nothing),
-            **dict.fromkeys(("initrd", "imgfetch", "module"), self._fetch_file),
-            "kernel": self._kernel,
             "imgargs": lambda arguments: self._set_command_line(arguments[1:]),
             "echo": lambda arguments: self.fetchers.say(" ".join(arguments)),
             "set": lambda arguments: self.settings.update({arguments[0]: " ".join(arguments[1:])}),
-            "sleep": lambda arguments: time.sleep(float(arguments[0])),
             "isset": lambda arguments: _require(bool(arguments), "isset: empty"),
             "iseq": lambda arguments: _require(len(set(arguments)) == 1 and len(arguments) == 2, "iseq: different"),
         }
 
-    def _fetch_file(self, arguments: list[str]) -> None:
-        self.fetchers.file(urljoin(self._base, _operands(arguments)[0]))
-
-    def _kernel(self, arguments: list[str]) -> None:
+    async def _kernel(self, arguments: list[str]) -> None:
         operands = _operands(arguments)
-        self.fetchers.file(urljoin(self._base, operands[0]))
+        await self.fetchers.file(urljoin(self._base, operands[0]))
         self._set_command_line(operands[1:])
 
     def _set_command_line(self, words: list[str]) -> None:

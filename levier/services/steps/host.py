@@ -23,7 +23,7 @@ from levier.services.context import NodeContext
 
 def _host(ctx: NodeContext) -> RemoteHost:
     address = str(ctx.outputs("allocate-address")["address"])
-    return ctx.host(ctx.services.ssh_target(ctx.name, address))
+    return ctx.host(ctx.services.ssh_target(ctx.site, ctx.name, address))
 
 
 @step(

@@ -62,9 +62,7 @@ def services(database_url: str, files: BootFiles, *, hold_s: float = 20.0) -> Bo
     """What the application needs, with connections of its own."""
     engine = open_engine(database_url)
     agents = BootAgents(BootSessionStore(engine), BootStore(engine), seal=SEAL)
-    return BootServices(
-        agents=agents, kernel=files.kernel, ramdisk=files.ramdisk, image_path=files.image_path, hold_s=hold_s
-    )
+    return BootServices(agents=agents, deploy_files=files.deploy_files, image_path=files.image_path, hold_s=hold_s)
 
 
 def entries(database_url: str) -> BootEntries:

@@ -1,0 +1,40 @@
+"""Which chassis a rack has. Each is imported only where it is used: a rack of containers needs no SSH library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from levier.lab.chassis import Chassis
+from levier.lab.faults import FaultSource
+from levier.lab.layout import Layout
+from levier.lab.ledger import Record
+from levier.lab.spec import ChassisKind, NodeSpec, RackSpec
+
+ChassisFactory = Callable[[NodeSpec, Record, FaultSource], Chassis]
+
+
+def chassis_factory(rack: RackSpec, layout: Layout) -> ChassisFactory:
+    """Makes the chassis of each node of the rack. To be called once, inside the daemon's event loop."""
+    if rack.chassis is ChassisKind.STUB:
+        return _stub(rack, layout)
+    from levier.lab.cgroups import CgroupTree
+
+    cgroups = CgroupTree(rack.name)
+    if rack.chassis is ChassisKind.QEMU:
+        from levier.lab.chassis.qemu import QemuChassis
+
+        return lambda node, _record, faults: QemuChassis(
+            rack=rack, node=node, layout=layout, cgroups=cgroups, faults=faults
+        )
+    from levier.lab.chassis.nspawn import NspawnChassis
+
+    return lambda node, record, _faults: NspawnChassis(
+        rack=rack, node=node, layout=layout, cgroups=cgroups, record=record
+    )
+
+
+def _stub(rack: RackSpec, layout: Layout) -> ChassisFactory:
+    from levier.lab.chassis.stub import StubChassis, StubRack
+
+    shared = StubRack.prepared(rack, layout)
+    return lambda node, record, _faults: StubChassis(shared, node=node, record=record)

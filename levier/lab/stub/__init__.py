@@ -1,0 +1,1 @@
+"""The parts of the `stub` chassis: machines without processes of their own, hundreds in one event loop, no root."""

@@ -1,0 +1,34 @@
+"""Where the life of a `stub` machine can be meddled with: one method for each place, all of which do nothing here."""
+
+from __future__ import annotations
+
+from levier.lab.chassis import Boot
+
+
+class Hooks:
+    """What one machine's firmware, ramdisk and operating system ask before they go on. A fault overrides a method.
+
+    A method that never returns hangs the machine at that place; power still ends it.
+    """
+
+    async def boot(self, boot: Boot) -> None:
+        """The firmware is about to start."""
+
+    async def agent_stage(self, stage: str) -> None:
+        """The ramdisk is about to `claim`, `write`, `verify` or `seed`."""
+
+    def image_bytes(self, piece: bytes) -> bytes:
+        """What arrives of a piece of the image."""
+        return piece
+
+    def disk_limit_bytes(self) -> int | None:
+        """How much of an image the disk takes before it is full; None for all of it."""
+        return None
+
+    async def ssh_command(self, command: str) -> bool:
+        """Whether the connection drops while `command` runs."""
+        return False
+
+    def clock_offset_s(self) -> float:
+        """How far the machine's clock is ahead of the true time, in seconds."""
+        return 0.0
