@@ -56,6 +56,24 @@ class ApiClient:
         """The decoded answer to a PUT. Safe to repeat."""
         return self._call("PUT", path, json=json)
 
+    def receive_file(self, path: str, file: Path) -> None:
+        """The file holds what a GET answers; it is there whole or not at all. Safe to repeat."""
+        half = file.with_name(f".{file.name}.part")
+        try:
+            with self._http.stream("GET", path, timeout=_SENDING) as response, half.open("wb") as out:
+                if response.is_error:
+                    response.read()
+                    raise _refusal(response)
+                for piece in response.iter_bytes():
+                    out.write(piece)
+            half.replace(file)
+        except httpx.TransportError as error:
+            raise self._silent(error) from error
+        except OSError as error:
+            raise InvalidRequest(f"{file} cannot be written: {error.strerror}") from error
+        finally:
+            half.unlink(missing_ok=True)
+
     def send_file(self, path: str, file: Path, **query: Any) -> Any:
         """The decoded answer to a PUT of the file's content, however long its checking takes. Safe to repeat."""
         try:
@@ -72,13 +90,16 @@ class ApiClient:
         try:
             response = self._http.request(method, path, **options)
         except httpx.TransportError as error:
-            raise ApiError(
-                f"the Levier API at {self.base_url} does not answer: {error}",
-                hint="start it with `levier up`, or set LEVIER_API_URL",
-            ) from error
+            raise self._silent(error) from error
         if response.is_error:
             raise _refusal(response)
         return response.json() if response.content else None
+
+    def _silent(self, error: httpx.TransportError) -> ApiError:
+        return ApiError(
+            f"the Levier API at {self.base_url} does not answer: {error}",
+            hint="start it with `levier up`, or set LEVIER_API_URL",
+        )
 
 
 def _refusal(response: httpx.Response) -> ApiError:

@@ -29,6 +29,13 @@ def take_in(
         )
 
 
+@app.command()
+def export(file: Annotated[Path, typer.Argument(help="Where the bundle goes.")]) -> None:
+    """Write the ramdisk that is served into one file, for another installation."""
+    connect().receive_file("/ramdisks/bundle", file)
+    console.print(f"{file}: {file.stat().st_size / 2**20:.1f} MiB", highlight=False)
+
+
 @app.command("list")
 def ramdisks(as_json: Json = False) -> None:
     """List all deploy ramdisks; the first one is served."""

@@ -14,7 +14,7 @@ from drivers.images.builder import build_image
 from drivers.images.catalog import BuiltImage, list_images
 from drivers.images.importing import import_image
 from drivers.images.recipe import ImageRecipe, KernelFlavour, recipe_named
-from drivers.ramdisk import BuiltRamdisk, import_bundle, list_ramdisks
+from drivers.ramdisk import BuiltRamdisk, export_bundle, import_bundle, list_ramdisks
 from levier.domain.errors import LevierError, NotFound
 
 
@@ -55,6 +55,14 @@ class Images:
     def ramdisks(self) -> list[dict[str, Any]]:
         """The deploy ramdisks, newest first: the first one is served."""
         return [_ramdisk(each) for each in list_ramdisks(self._cache)]
+
+    def write_bundle(self, target: Path) -> None:
+        """`target` is a bundle of the ramdisk that is served. Raises NotFound when there is none, Rejected."""
+        newest = next(iter(list_ramdisks(self._cache)), None)
+        if newest is None:
+            raise NotFound("there is no deploy ramdisk", hint="run `levier up` as root, which builds one")
+        with target.open("wb") as out:
+            export_bundle(newest, out)
 
     def take_in_ramdisk(self, file: Path) -> dict[str, Any]:
         """The bundle's ramdisk is the one that is served. Raises Rejected; see `import_bundle`."""

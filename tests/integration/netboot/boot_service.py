@@ -18,7 +18,7 @@ from levier.api.boot_server import boot_server
 from levier.domain.netboot import ImageRef
 from levier.domain.operation import Fence, Operation, PlannedStep
 from levier.services.boot import BootEntries, NoDhcp
-from levier.services.boot_agents import BootAgents, BootServices
+from levier.services.boot_agents import BootAgents, BootServices, DeployFiles
 from levier.services.seal import KEY_BYTES, AesGcmSeal
 from levier.store.base import open_engine
 from levier.store.boot import BootStore
@@ -45,6 +45,10 @@ class BootFiles:
         files.ramdisk.write_bytes(os.urandom(1024 * 1024))
         files.images.mkdir()
         return files
+
+    def deploy_files(self) -> DeployFiles | None:
+        """The deploy ramdisk as the shelf finds it."""
+        return DeployFiles(kernel=self.kernel, ramdisk=self.ramdisk)
 
     def add_image(self, content: bytes) -> ImageRef:
         """`content` is in the cache, under its digest."""
