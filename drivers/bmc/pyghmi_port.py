@@ -25,7 +25,7 @@ from pyghmi.ipmi.private import simplesession
 
 from levier.domain import errors
 from levier.domain.bmc import BmcAddress, Credentials
-from levier.domain.permit import Permit, unconditional
+from levier.domain.permit import Permit
 
 from . import completion
 from .login_errors import NO_RESOURCES, login_error
@@ -38,7 +38,10 @@ _PRIVILEGE = {"operator": 3, "administrator": 4}
 _UNDECODABLE = (struct.error, IndexError, KeyError, ValueError, TypeError)
 _RMCP_CLASS_IPMI = 0x07
 _SHORTEST_PACKET = 16
-_LOGIN_PATIENCE = 3
+_LOGIN_PATIENCE = 5
+"""A login is five questions, each of which may take its time."""
+_SENDINGS = 5
+"""How often a question is sent at least within its time: at 30 % loss, 1 of 400 stays unanswered."""
 _LOGOUT_TIMEOUT_S = 1.0
 _LARGEST_TAG = 200
 """Tags are one byte; a login takes three."""
@@ -67,7 +70,7 @@ class _WireSession(simplesession.Session):  # type: ignore[misc]  # pyghmi has n
         self._login_began = time.monotonic()
         self._heard = False
         self._resend_at = 0.0
-        self._resend_s = options.resend_s
+        self._resend_s = min(options.resend_s, options.timeout_s / _SENDINGS)
         try:
             super().__init__(
                 bmc=address.host,
@@ -205,9 +208,7 @@ class _WireSession(simplesession.Session):  # type: ignore[misc]  # pyghmi has n
 class IpmiSession:
     """One authenticated session. Used by one thread, then closed; a session that went silent is not used again."""
 
-    def __init__(
-        self, address: BmcAddress, credentials: Credentials, options: IpmiOptions, permit: Permit = unconditional
-    ) -> None:
+    def __init__(self, address: BmcAddress, credentials: Credentials, options: IpmiOptions, permit: Permit) -> None:
         """Logged in. Raises Unreachable, AuthFailed (tried once), Busy, Unsupported or MalformedReply; LeaseLost."""
         self.address = address
         try:

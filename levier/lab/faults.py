@@ -82,8 +82,9 @@ TRAITS: dict[FaultKind, Traits] = {
 _BMC = frozenset(kind for kind in FaultKind if kind.startswith(("bmc-", "power-")))
 CAPABLE: dict[ChassisKind, frozenset[FaultKind]] = {
     ChassisKind.QEMU: _BMC | {FaultKind.HOST_NEVER_RETURNS, FaultKind.CLOCK_OFF},
-    ChassisKind.NSPAWN: _BMC,
-    ChassisKind.STUB: _BMC,
+    ChassisKind.NSPAWN: _BMC
+    | {FaultKind.RAMDISK_HANGS, FaultKind.IMAGE_CORRUPTED, FaultKind.DISK_FULL, FaultKind.HOST_NEVER_RETURNS},
+    ChassisKind.STUB: frozenset(FaultKind),
 }
 """What each chassis can do: the BMC's faults are in the BMC, which all have; the others need a firmware that plays."""
 

@@ -19,6 +19,7 @@ from typing import NoReturn
 from levier.domain.bmc import BootDevice
 from levier.domain.errors import DriverError, LevierError, NotFound
 from levier.lab.commands import run_program
+from levier.lab.fault_board import DaemonFaults
 from levier.lab.guest import dhcp
 from levier.lab.guest.agent import Agent
 from levier.lab.guest.blocking import BlockingWire, ImageDisk, patiently, run_blocking
@@ -26,6 +27,7 @@ from levier.lab.guest.disk import grow_root, mount_root
 from levier.lab.guest.events import EventPipe
 from levier.lab.guest.http import HttpRefused, drain, fetch
 from levier.lab.guest.ipxe import Fetchers, Ipxe, ScriptFailed, Verdict
+from levier.lab.guest.mishaps import Mishaps
 from levier.lab.layout import Layout
 from levier.lab.ledger import EventKind
 from levier.lab.network import add_port, without_checksum_offload
@@ -50,6 +52,7 @@ class Firmware:
         self._node = node
         self._events = events
         self._directory = layout.node(node.name)
+        self._mishaps = Mishaps(DaemonFaults(layout, node=node.name))
 
     def boot(self, device: BootDevice) -> int:
         """Boots; returns the exit status, or becomes the operating system and does not return."""
@@ -121,6 +124,8 @@ class Firmware:
         if not {"levier.url", "levier.token"} <= options.keys():
             self._events.tell(EventKind.FIRMWARE, not_for_levier="the kernel's command line names no boot service")
             _hang("this kernel is not Levier's deploy ramdisk")
+        if self._mishaps.hangs("claim"):
+            _hang("the ramdisk hangs")
         agent = Agent(
             boot_url=options["levier.url"].rstrip("/"),
             token=options["levier.token"],
@@ -130,6 +135,7 @@ class Firmware:
                 self._layout.disk(self._node.name),
                 mount_point=self._directory / "root",
                 written=self._events.written,
+                mishaps=self._mishaps,
             ),
             say=_say,
         )
@@ -155,6 +161,8 @@ class Firmware:
     # --- from the disk ---------------------------------------------------------------------------------------------
     def _boot_disk(self) -> NoReturn:
         root = self._directory / "root"
+        if self._mishaps.never_returns():
+            _hang("nothing more happens")
         try:
             grow_root(self._layout.disk(self._node.name))
             mount_root(self._layout.disk(self._node.name), root)

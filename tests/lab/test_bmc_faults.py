@@ -100,7 +100,7 @@ def test_exhausted_sessions_are_busy_until_one_is_free(bmc: BmcUnderTest) -> Non
 
 
 def test_a_dead_bmc_is_unreachable_and_comes_back_without_its_sessions(bmc: BmcUnderTest) -> None:
-    bmc.arm(FaultKind.BMC_DIES, after=3, seconds=1.5)
+    bmc.arm(FaultKind.BMC_DIES, after=3, seconds=3.0)
     with pytest.raises(errors.Unreachable, match=r"does not answer IPMI|stopped answering"):
         driver(bmc, timeout_s=0.4).power_on()
     assert bmc.hardware.requests == []

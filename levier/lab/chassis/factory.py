@@ -35,6 +35,7 @@ def chassis_factory(rack: RackSpec, layout: Layout) -> ChassisFactory:
 
 def _stub(rack: RackSpec, layout: Layout) -> ChassisFactory:
     from levier.lab.chassis.stub import StubChassis, StubRack
+    from levier.lab.stub.faulty import FaultyLife
 
     shared = StubRack.prepared(rack, layout)
-    return lambda node, record, _faults: StubChassis(shared, node=node, record=record)
+    return lambda node, record, faults: StubChassis(shared, node=node, record=record, hooks=FaultyLife(faults))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 from levier.lab.guest import disk as disks
 from levier.lab.guest.agent import Progress, Received
 from levier.lab.guest.http import fetch, open_url
+from levier.lab.guest.mishaps import Mishaps
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -50,8 +52,9 @@ class BlockingWire:
 class ImageDisk:
     """A raw disk file whose root file system this process can mount; fits `levier.lab.guest.agent.RootDisk`."""
 
-    def __init__(self, disk: Path, *, mount_point: Path, written: Callable[[int], None]) -> None:
+    def __init__(self, disk: Path, *, mount_point: Path, written: Callable[[int], None], mishaps: Mishaps) -> None:
         self._disk = disk
+        self._mishaps = mishaps
         self._mount_point = mount_point
         self._written = written
 
@@ -62,22 +65,32 @@ class ImageDisk:
 
     async def write(self, url: str, *, bearer: str, progress: Progress) -> Received:
         """The disk holds the image that `url` serves."""
+        self._reach("write")
+        target = self._mishaps.target(self._disk)
 
         def told(compressed_bytes: int) -> None:
             self._written(disks.allocated_bytes(self._disk))
             run_blocking(progress(compressed_bytes))
 
         with open_url(url, bearer=bearer) as answer:
-            source = disks.Digesting(answer)
-            disks.write_image(self._disk, source, progress=told)
+            source = disks.Digesting(answer, arrived=self._mishaps.arrived)
+            disks.write_image(self._disk, source, progress=told, target=target)
         self._written(disks.allocated_bytes(self._disk))
         return Received(source.size_bytes, source.sha256)
 
     async def verify(self) -> None:
         """The partition table that was written is there and names a root file system."""
+        self._reach("verify")
         disks.root_partition(self._disk)
 
     async def unpack_seed(self, archive: bytes) -> None:
         """The root file system holds the files of the tar archive."""
+        self._reach("seed")
         with disks.mounted_root(self._disk, self._mount_point) as root:
             disks.unpack_seed(archive, root)
+
+    def _reach(self, stage: str) -> None:
+        """The ramdisk goes on, or hangs until the power goes."""
+        if self._mishaps.hangs(stage):
+            while True:
+                signal.pause()

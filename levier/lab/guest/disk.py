@@ -29,14 +29,15 @@ _SIZE = re.compile(r"size= *\d+, *")
 class Digesting:
     """Passes a stream on while counting and digesting it."""
 
-    def __init__(self, source: IO[bytes]) -> None:
+    def __init__(self, source: IO[bytes], *, arrived: Callable[[bytes], bytes] = bytes) -> None:
         self._source = source
+        self._arrived = arrived
         self._digest = hashlib.sha256()
         self.size_bytes = 0
 
     def read(self) -> bytes:
         """The next piece; empty at the end."""
-        piece = self._source.read(_CHUNK)
+        piece = self._arrived(self._source.read(_CHUNK))
         self._digest.update(piece)
         self.size_bytes += len(piece)
         return piece
@@ -47,10 +48,11 @@ class Digesting:
         return self._digest.hexdigest()
 
 
-def write_image(disk: Path, source: Digesting, *, progress: Callable[[int], None]) -> None:
+def write_image(disk: Path, source: Digesting, *, progress: Callable[[int], None], target: Path | None = None) -> None:
     """The disk holds the image that `source` streams as zstd, and zeros elsewhere.
 
-    `progress` is told the compressed bytes taken in, about every second. Raises Rejected when the stream is broken or
+    With `target` it is written there, and the disk is left empty. `progress` is told the compressed bytes taken in,
+    about every second. Raises Rejected when the stream is broken or
     does not fit.
     """
     size_bytes = disk.stat().st_size
@@ -59,7 +61,7 @@ def write_image(disk: Path, source: Digesting, *, progress: Callable[[int], None
     os.truncate(disk, size_bytes)
     zstd = subprocess.Popen(["zstd", "-dcq"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     dd = subprocess.Popen(
-        ["dd", f"of={disk}", "bs=1M", "iflag=fullblock", "conv=sparse,notrunc", "status=none"],
+        ["dd", f"of={target or disk}", "bs=1M", "iflag=fullblock", "conv=sparse,notrunc", "status=none"],
         stdin=zstd.stdout,
         stderr=subprocess.PIPE,
     )

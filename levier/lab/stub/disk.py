@@ -52,23 +52,27 @@ class StubDisk:
         await self._hooks.agent_stage("write")
         size_bytes = self.size_bytes
         digest = Digest()
-        async with self._wire.stream(url, bearer=bearer) as pieces:
-            await self._unpack(pieces, digest, progress)
-        content_bytes = self.size_bytes
-        os.truncate(self._disk, size_bytes)
+        try:
+            async with self._wire.stream(url, bearer=bearer) as pieces:
+                await self._unpack(pieces, digest, progress, target=self._hooks.image_target(self._disk))
+        finally:
+            content_bytes = self.size_bytes
+            os.truncate(self._disk, size_bytes)
         if content_bytes > size_bytes:
             raise Rejected(f"the image is larger than the disk ({size_bytes} bytes)")
         return Received(digest.size_bytes, digest.sha256)
 
-    async def _unpack(self, pieces: AsyncIterator[bytes], digest: Digest, progress: Progress) -> None:
-        """The file holds what the stream unpacks to, and nothing else. Raises Rejected for a broken stream."""
-        zstd = await asyncio.create_subprocess_exec(
-            *("zstd", "-dqf", "--sparse", "-o", str(self._disk)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        self._written(1)  # its first act empties the disk: from here on it is not what it was
+    async def _unpack(self, pieces: AsyncIterator[bytes], digest: Digest, progress: Progress, *, target: Path) -> None:
+        """`target` holds what the stream unpacks to, and nothing else. Raises Rejected for a broken stream."""
+        # Into an open file: one that zstd opened itself, it would remove after an error, and the machine its disk.
+        with target.open("wb") as out:
+            zstd = await asyncio.create_subprocess_exec(
+                *("zstd", "-dcq", "--sparse"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=out,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        self._written(1)  # the disk was emptied: from here on it is not what it was
         try:
             await self._feed(zstd, pieces, digest, progress)
             _, complaint = await zstd.communicate()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from levier.lab.chassis import Boot
 
 
@@ -21,12 +23,12 @@ class Hooks:
         """What arrives of a piece of the image."""
         return piece
 
-    def disk_limit_bytes(self) -> int | None:
-        """How much of an image the disk takes before it is full; None for all of it."""
-        return None
+    def image_target(self, disk: Path) -> Path:
+        """Where an image that is about to be fetched is written."""
+        return disk
 
     async def ssh_command(self, command: str) -> bool:
-        """Whether the connection drops while `command` runs."""
+        """Whether the connection drops before the end of `command` is told."""
         return False
 
     def clock_offset_s(self) -> float:

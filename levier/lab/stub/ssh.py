@@ -140,10 +140,11 @@ class HostSsh:
         )
         self._commands.add(command)
         try:
+            await _first(_carry(process, command), process.wait_closed())
             if drops:
+                # As on a real host: what was started goes on to its end, and nobody is told of it.
                 process.get_extra_info("connection").abort()
                 return
-            await _first(_carry(process, command), process.wait_closed())
             if command.returncode is not None:
                 status = command.returncode
                 process.stdout.write_eof()  # as OpenSSH does: all output was sent (RFC 4254, section 5.3)

@@ -15,7 +15,7 @@ from levier.lab.chassis import EndReason
 from levier.lab.layout import Layout
 from levier.lab.stub.disk import extract_root
 from levier.lab.stub.hooks import Hooks
-from levier.lab.stub.image import INIT
+from levier.lab.stub.image import INIT, PROGRAMS
 from levier.lab.stub.namespaces import Namespaces, Place, make_namespaces
 from levier.lab.stub.seed import address_of, apply_seed
 from levier.lab.stub.ssh import HostSsh
@@ -62,6 +62,7 @@ class StubSystem:
     async def start(self) -> None:
         """The host is up: it answers on its address with its own host key. Raises LevierError, OSError."""
         self._freshen()
+        self._set_clock()
         try:
             apply_seed(self._root)
         except LevierError as error:
@@ -122,6 +123,14 @@ class StubSystem:
         if not machine_id.exists() or not machine_id.read_text(encoding="ascii").strip():
             machine_id.write_text(f"{uuid.uuid4().hex}\n", encoding="ascii")
         lay_out(self._sysctls, self._place().sysctls, boot_id=str(uuid.uuid4()))
+
+    def _set_clock(self) -> None:
+        """date(1) tells the machine's time: all that a stub host has of a clock of its own."""
+        date = self._root / PROGRAMS / "date"
+        date.unlink(missing_ok=True)
+        if ahead_s := self._hooks.clock_offset_s():
+            date.write_text(f'#!/bin/sh\nexec /usr/bin/date -d "{ahead_s:.0f} seconds" "$@"\n', encoding="ascii")
+            date.chmod(0o755)
 
     def _listen_for_power(self) -> None:
         """`reboot` and `poweroff` on the host write to the FIFO that init(8) listened on before systemd."""

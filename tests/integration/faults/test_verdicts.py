@@ -1,0 +1,313 @@
+"""Every fault that a rack can be made to produce, and what Levier says and does about it, over real protocols.
+
+One operation expands a rack of which each machine has another fault; each test looks at one machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from levier.domain.bmc import PowerState
+from levier.domain.operation import TargetOutcome, UndoState
+from levier.lab.faults import BmcCommand, Fault, FaultKind, Stage
+from levier.services.patience import Patience
+from tests.rig.levier_in_process import LevierInProcess, Verdict, levier_in_process
+
+READY, UNDONE, OPERATOR = TargetOutcome.READY, TargetOutcome.UNDONE, TargetOutcome.NEEDS_OPERATOR
+PATIENCE = Patience(
+    power_timeout_s=3.0,
+    first_sign_timeout_s=20.0,
+    silence_timeout_s=6.0,
+    agent_timeout_s=60.0,
+    write_timeout_s=60.0,
+    host_timeout_s=15.0,
+    clock_timeout_s=2.0,
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One machine's fault, and the verdict on it."""
+
+    name: str
+    faults: tuple[Fault, ...]
+    outcome: TargetOutcome
+    step: str = ""
+    """The step that fails for good; for a READY machine, the one that takes more than one attempt (if any)."""
+    error: str = ""
+    attempts: int = 0
+    hint: str = ""
+    undo_fails: tuple[str, ...] = field(default=())
+
+
+def once(kind: FaultKind, **terms: object) -> tuple[Fault, ...]:
+    return (Fault(kind=kind, **terms),)  # type: ignore[arg-type]
+
+
+def always(kind: FaultKind, **terms: object) -> tuple[Fault, ...]:
+    return once(kind, count=None, **terms)
+
+
+K = FaultKind
+CASES = [
+    Case("no fault at all", (), READY),
+    # --- BMC: replies
+    Case("reply to power lost", once(K.BMC_REPLIES_LOST, command=BmcCommand.POWER), READY),
+    Case("30 % of replies lost", always(K.BMC_REPLIES_LOST, percent=30.0, seed=11), READY),
+    Case(
+        "no reply to a status",
+        always(K.BMC_REPLIES_LOST, command=BmcCommand.STATUS),
+        UNDONE,
+        step="verify-bmc",
+        error="stopped answering at 'get chassis status'",
+        attempts=4,
+        hint="raise timeout_s",
+    ),
+    Case("replies late", once(K.BMC_REPLIES_LATE, count=10, seconds=0.7), READY),
+    Case("replies twice", always(K.BMC_REPLIES_DUPLICATED), READY),
+    # --- BMC: sessions
+    Case(
+        "sessions exhausted for a while", once(K.BMC_SESSIONS_EXHAUSTED, count=3), READY, step="verify-bmc", attempts=4
+    ),
+    Case(
+        "sessions exhausted",
+        always(K.BMC_SESSIONS_EXHAUSTED),
+        UNDONE,
+        step="verify-bmc",
+        error="has no free session slot",
+        attempts=5,
+        hint="close other IPMI sessions",
+    ),
+    Case("BMC dead for a while", once(K.BMC_DIES, seconds=3.0), READY, step="verify-bmc", attempts=2),
+    Case(
+        "BMC dead",
+        once(K.BMC_DIES),
+        UNDONE,
+        step="verify-bmc",
+        error="does not answer IPMI on UDP port",
+        attempts=4,
+        hint="cabling",
+    ),
+    # --- BMC: what it does
+    Case(
+        "power command ignored once",
+        once(K.BMC_IGNORES_COMMAND, command=BmcCommand.POWER),
+        READY,
+        step="power-on",
+        attempts=2,
+    ),
+    Case(
+        "power commands ignored",
+        always(K.BMC_IGNORES_COMMAND, command=BmcCommand.POWER),
+        UNDONE,
+        step="power-on",
+        error="was accepted, but the chassis is off after 3 s",
+        attempts=4,
+        hint="power supplies",
+    ),
+    Case(
+        "boot device ignored",
+        always(K.BMC_IGNORES_COMMAND, command=BmcCommand.BOOT_DEVICE),
+        UNDONE,
+        step="set-boot-device",
+        error=r"accepted boot override pxe (once, bios) but reports none",
+        attempts=1,
+        hint="in the machine's firmware",
+    ),
+    Case(
+        "power reads off for ever",
+        always(K.POWER_STATE_LIES, says=PowerState.OFF),
+        UNDONE,
+        step="power-on",
+        error="the BMC's power reading is wrong",
+        attempts=1,
+        hint="restart the BMC",
+    ),
+    Case(
+        "power reads on for ever",
+        always(K.POWER_STATE_LIES, says=PowerState.ON),
+        UNDONE,
+        step="power-off",
+        error="was accepted, but the chassis is on after 3 s",
+        attempts=4,
+        hint="reading may be wrong",
+    ),
+    Case("power read wrong once", once(K.POWER_STATE_LIES, after=4), READY),
+    # Readings up to the look before power-on: verify-bmc 1, the state before power-off 1, power-off 2, power-on 1.
+    Case(
+        "off cannot be seen any more",
+        (
+            Fault(kind=K.POWER_STATE_LIES, after=5, count=None, says=PowerState.ON),
+            Fault(kind=K.IMAGE_CORRUPTED),
+        ),
+        OPERATOR,
+        step="write-image",
+        undo_fails=("power-on",),
+        error="the image cannot be unpacked",
+        attempts=1,
+    ),
+    # --- ramdisk and disk
+    Case(
+        "ramdisk hangs before its claim",
+        once(K.RAMDISK_HANGS, stage=Stage.CLAIM),
+        UNDONE,
+        step="await-agent",
+        error="s ago, no claim since",
+        attempts=1,
+        hint="lack of a driver",
+    ),
+    *(
+        Case(
+            f"ramdisk hangs at {stage}",
+            once(K.RAMDISK_HANGS, stage=stage),
+            UNDONE,
+            step="write-image",
+            error=f"nothing heard of node {{node}} for 6 s: last report {stage}/started",
+            attempts=1,
+            hint="console",
+        )
+        for stage in (Stage.WRITE, Stage.VERIFY, Stage.SEED)
+    ),
+    Case(
+        "image corrupted",
+        once(K.IMAGE_CORRUPTED),
+        UNDONE,
+        step="write-image",
+        error="the agent on node {node} failed at write: the image cannot be unpacked",
+        attempts=1,
+        hint="console",
+    ),
+    Case(
+        "disk full",
+        once(K.DISK_FULL),
+        UNDONE,
+        step="write-image",
+        error="No space left on device",
+        attempts=1,
+    ),
+    # --- host
+    Case("SSH drops while the host comes up", once(K.SSH_DROPS), READY),
+    Case("SSH drops in the baseline", once(K.SSH_DROPS, after=4), READY, step="apply-baseline", attempts=2),
+    Case(
+        "SSH always drops",
+        always(K.SSH_DROPS),
+        UNDONE,
+        step="boot-host",
+        error="{node} did not come up from its disk: not up after 15 s",
+        attempts=1,
+        hint="console",
+    ),
+    Case(
+        "host never returns",
+        once(K.HOST_NEVER_RETURNS),
+        UNDONE,
+        step="boot-host",
+        error="{node} did not come up from its disk: not up after 15 s; last: root@",
+        attempts=1,
+        hint="the image was written and verified",
+    ),
+    Case(
+        "clock a day ahead",
+        always(K.CLOCK_OFF, seconds=86400.0),
+        UNDONE,
+        step="verify-host",
+        error=r"the host's clock is 8640",
+        attempts=1,
+        hint="ntp_servers",
+    ),
+    Case("clock two minutes behind", always(K.CLOCK_OFF, seconds=-120.0), READY),
+]
+BY_NAME = {case.name: case for case in CASES}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    levier: LevierInProcess
+    verdict: Verdict
+    node_of: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
+    with levier_in_process(tmp_path_factory.mktemp("levier"), nodes=len(CASES), patience=PATIENCE) as levier:
+        node_of = dict(zip(BY_NAME, (node.name for node in levier.rack.spec().nodes), strict=True))
+        for case in CASES:
+            for fault in case.faults:
+                levier.inject(node_of[case.name], fault)
+        yield Outcome(levier, levier.operate("expand", parallel=len(CASES)), node_of)
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_verdict(outcome: Outcome, name: str) -> None:
+    case, node = BY_NAME[name], outcome.node_of[name]
+    status = outcome.verdict.status
+    assert status.targets[node].outcome is case.outcome, status.targets[node].error
+    assert len(outcome.levier.strikes(node)) >= len(case.faults)
+    if case.outcome is READY:
+        retried = {s.step: s.attempts for s in status.steps if s.target == node and s.attempts > 1}
+        assert retried == ({case.step: case.attempts} if case.step else {})
+        return
+    failed = outcome.verdict.failed(node)
+    assert failed.step == case.step
+    assert failed.error is not None
+    assert case.error.format(node=node) in failed.error.message
+    assert case.hint in failed.error.hint
+    assert failed.attempts == case.attempts
+    stuck = tuple(s.step for s in status.steps if s.target == node and s.undo is UndoState.FAILED)
+    assert stuck == case.undo_fails
+
+
+@pytest.mark.parametrize("name", [case.name for case in CASES if case.outcome is READY])
+def test_what_is_ready_was_written_once_and_booted_twice(outcome: Outcome, name: str) -> None:
+    node = outcome.node_of[name]
+    truth = outcome.levier.rack.node(node)
+    assert (truth["power"], truth["booted_from"], truth["boots"], truth["image_writes"]) == ("on", "disk", 2, 1)
+    powers = [e.detail["to"] for e in outcome.levier.events(node, "power")]
+    assert powers == ["on"]
+
+
+@pytest.mark.parametrize("name", [case.name for case in CASES if case.outcome is UNDONE])
+def test_what_is_undone_is_off_and_free(outcome: Outcome, name: str) -> None:
+    node = outcome.node_of[name]
+    truth = outcome.levier.rack.node(node)
+    assert truth["power"] == "off"
+    assert truth["image_writes"] <= 1
+    record = next(n for n in outcome.levier.services.inventory.nodes() if n["name"] == node)
+    assert (record["state"], record["operation"]) == ("enrolled", None)
+    assert outcome.levier.services.boot_entries.get(node) is None
+
+
+def test_the_one_that_cannot_be_seen_off_keeps_both_errors(outcome: Outcome) -> None:
+    node = outcome.node_of["off cannot be seen any more"]
+    step = outcome.verdict.status.step("power-on", node)
+    assert step.undo_error is not None
+    assert "the chassis is on after 3 s" in step.undo_error.message
+    assert outcome.verdict.state == "needs_operator"
+    reason = outcome.verdict.settlement.reason
+    assert f"power-on on {node} cannot be undone" in reason
+    assert "the image cannot be unpacked" in reason
+    # It was told to be off, and is: only the BMC says otherwise, and Levier does not claim what it cannot see.
+    assert outcome.levier.rack.node(node)["power"] == "off"
+
+
+def test_no_command_was_sent_more_often_than_the_verdict_says(outcome: Outcome) -> None:
+    sent: dict[str, list[str]] = {
+        name: [
+            e.detail["action"]
+            for e in outcome.levier.events(node, "bmc-command")
+            if e.detail["name"] == "Chassis Control"
+        ]
+        for name, node in outcome.node_of.items()
+    }
+    assert sent["no fault at all"] == ["on"]
+    assert sent["reply to power lost"] == ["on"]
+    assert sent["30 % of replies lost"] == ["on"]
+    assert sent["replies twice"] == ["on"]
+    assert sent["power command ignored once"] == ["on", "on"]
+    assert sent["power commands ignored"] == ["on"] * 4 + ["off"]
+    assert sent["power reads off for ever"] == ["on", "off"]
+    assert sent["power reads on for ever"] == ["off"] * 4
+    assert sent["BMC dead"] == []

@@ -1,0 +1,218 @@
+"""A whole Levier in this process over a `stub` rack of its own: real services, real steps, no Prefect."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from levier.api.boot_app import create_boot_app
+from levier.api.boot_server import boot_server
+from levier.bootstrap import wire
+from levier.domain.errors import LevierError
+from levier.domain.operation import OperationState, OperationStatus, Settlement, StepStatus
+from levier.lab.faults import Fault
+from levier.lab.ledger import Event
+from levier.lab.rack import Rack
+from levier.lab.spec import ChassisKind, Ports, plan_rack
+from levier.saga.conductor import Conductor
+from levier.saga.step import Step, should_retry
+from levier.services.boot_files import boot_services
+from levier.services.operation_run import OperationRun
+from levier.services.patience import Patience
+from levier.services.registry import Services
+from levier.services.settings import Settings
+from tests.rig.sshd import free_port
+
+BRIEF = Patience(
+    power_timeout_s=1.0,
+    first_sign_timeout_s=4.0,
+    silence_timeout_s=3.0,
+    agent_timeout_s=20.0,
+    write_timeout_s=30.0,
+    host_timeout_s=4.0,
+    clock_timeout_s=1.0,
+)
+"""Limits that suit machines which boot in a tenth of a second."""
+PAUSE_SHARE = 0.02
+"""Of the pause between two attempts; how many there are is left alone."""
+
+
+class DirectHands:
+    """Carries out one operation in this process; see levier.saga.conductor.Hands."""
+
+    def __init__(self, run: OperationRun, parallel: int) -> None:
+        self._run = run
+        self._parallel = parallel
+        self.told: list[str] = []
+
+    async def status(self, target: str | None = None) -> OperationStatus:
+        return await self._run.call(self._run.status, target)
+
+    async def cancel_requested(self) -> bool:
+        return await self._run.call(self._run.cancel_requested)
+
+    async def set_state(self, state: OperationState, reason: str = "") -> None:
+        await self._run.call(self._run.set_state, state, reason)
+
+    async def settle(self) -> Settlement:
+        return await self._run.call(self._run.settle)
+
+    async def do_step(self, step: Step[Any], target: str) -> None:
+        await self._attempts(step, lambda: self._run.do(step, target))
+
+    async def undo_step(self, step: Step[Any], target: str) -> None:
+        await self._attempts(step, lambda: self._run.undo(step, target))
+
+    async def _attempts(self, step: Step[Any], act: Callable[[], object]) -> None:
+        attempt = 1
+        while True:
+            try:
+                await self._run.call(act)
+                return
+            except LevierError as error:
+                pause_s = should_retry(step, error, attempt)
+                if pause_s is None:
+                    raise
+            await asyncio.sleep(pause_s * PAUSE_SHARE)
+            attempt += 1
+
+    async def hold(self, target: str) -> None:
+        await self._run.call(self._run.hold, target)
+
+    async def release(self, target: str) -> None:
+        await self._run.call(self._run.release, target)
+
+    async def wave(self, number: int, targets: Sequence[str]) -> None:
+        await self._conductor().wave(targets)
+
+    async def unwinding(self, targets: Sequence[str]) -> None:
+        await self._conductor().unwind(targets)
+
+    def tell(self, message: str) -> None:
+        self.told.append(message)
+
+    def _conductor(self) -> Conductor:
+        return Conductor(self, self._run.registry, self._parallel)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one operation."""
+
+    settlement: Settlement
+    status: OperationStatus
+    duration_s: float
+
+    @property
+    def state(self) -> str:
+        return self.settlement.state.value
+
+    def step(self, name: str, node: str) -> StepStatus:
+        return self.status.step(name, node)
+
+    def failed(self, node: str) -> StepStatus:
+        """The step that failed first on the node."""
+        return min((s for s in self.status.steps if s.target == node and s.error), key=lambda s: s.first_seq)
+
+
+class LevierInProcess:
+    """The services of one installation, and the rack they look after."""
+
+    def __init__(self, services: Services, rack: Rack) -> None:
+        self.services = services
+        self.rack = rack
+
+    def operate(self, kind: str, *nodes: str, parallel: int = 16) -> Verdict:
+        """The operation was ordered and brought as far as it goes."""
+        key = f"test-{uuid.uuid4()}"
+        operation = self.services.operations.plan(kind, list(nodes), {}, flow_run_id=key, who="test")
+        began = time.monotonic()
+        run = self.services.operations.take_over(operation, flow_run_id=key)
+        try:
+            settlement = asyncio.run(Conductor(DirectHands(run, parallel), run.registry, parallel).carry_out())
+            return Verdict(settlement, run.status(), time.monotonic() - began)
+        finally:
+            run.close()
+
+    def inject(self, node: str, fault: Fault) -> None:
+        self.rack.inject(node, fault)
+
+    def events(self, node: str, kind: str) -> list[Event]:
+        return self.rack.events(node=node, kind=kind)
+
+    def strikes(self, node: str) -> list[dict[str, Any]]:
+        """What struck the node so far, oldest first."""
+        return [e.detail for e in self.events(node, "fault") if e.detail["event"] == "struck"]
+
+
+@contextmanager
+def levier_in_process(directory: Path, *, nodes: int, patience: Patience = BRIEF) -> Iterator[LevierInProcess]:
+    """A rack of `nodes` stub machines is up, Levier's services and its boot service beside it, the site is applied."""
+    name = f"v{os.getpid()}-{uuid.uuid4().hex[:4]}"
+    ports = Ports(bmc=free_port(), ssh=free_port(), boot=free_port())
+    rack = Rack(name=name, directory=directory / "lab")
+    with ExitStack() as stack:
+        stack.callback(rack.down)
+        rack.up(plan_rack(name=name, chassis=ChassisKind.STUB, nodes=nodes, ports=ports))
+        services = wire(_settings(directory / "state", boot_port=ports.boot, patience=patience))
+        _supply(services, rack)
+        stack.enter_context(_boot_service(services, host=str(rack.spec().server)))
+        yield LevierInProcess(services, rack)
+
+
+def _settings(state_dir: Path, *, boot_port: int, patience: Patience) -> Settings:
+    return Settings(
+        state_dir=state_dir,
+        database_url=f"sqlite:///{state_dir / 'levier.db'}",
+        api_url="http://127.0.0.1:1",
+        prefect_api_url="http://127.0.0.1:1/api",
+        boot_port=boot_port,
+        image_cache=state_dir / "images",
+        patience=patience,
+        build_ramdisk=False,
+    )
+
+
+def _supply(services: Services, rack: Rack) -> None:
+    """Image, ramdisk, credentials and site are in place, as an operator brings them."""
+    status = rack.status()
+    services.images.take_in(status["image"], Path(status["image_file"]), sha256="")
+    services.images.take_in_ramdisk(Path(status["ramdisk_file"]))
+    for name, values in json.loads(Path(status["credentials_file"]).read_text()).items():
+        services.secrets.set(name, values)
+    site = YAML(typ="safe").load(Path(status["site_file"]).read_text())
+    for node in site["nodes"]:
+        node["bmc"]["timeout_s"] = 2
+    text = io.StringIO()
+    YAML(typ="safe").dump(site, text)
+    services.sites.apply(text.getvalue(), "site.yaml", who="test")
+
+
+@contextmanager
+def _boot_service(services: Services, *, host: str) -> Iterator[None]:
+    files = boot_services(services.settings, services.boot_agents)
+    server = boot_server(create_boot_app(files), host=host, port=services.settings.boot_port)
+    thread = threading.Thread(target=server.run, name="boot-service")
+    thread.start()
+    try:
+        deadline = time.monotonic() + 20
+        while not server.started:
+            assert thread.is_alive(), "the boot service ended"
+            assert time.monotonic() < deadline, "the boot service did not come up"
+            time.sleep(0.02)
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(20)
