@@ -18,6 +18,7 @@ from drivers.bmc import BMC_DRIVERS, IpmiOptions
 from drivers.bmc.pyghmi_port import IpmiSession
 from levier.domain import errors
 from levier.domain.bmc import Bmc, BmcAddress, BootDevice, BootOverride, Credentials, Firmware, PowerState
+from levier.domain.permit import unconditional
 
 BRISK = {"min_interval_s": 0, "settle_after_reset_s": 0, "poll_interval_s": 0.05, "timeout_s": 3, "resend_s": 0.3}
 PATIENT = {"timeout_s": 20, "resend_s": 10}
@@ -148,7 +149,7 @@ def test_exhausted_session_slots_are_busy(sim: IpmiSim) -> None:
 
     def take_all() -> None:
         for _ in range(64):
-            held.append(IpmiSession(sim.address, sim.credentials, options))
+            held.append(IpmiSession(sim.address, sim.credentials, options, unconditional))
 
     try:
         with pytest.raises(errors.Busy, match="session slot") as caught:
