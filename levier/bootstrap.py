@@ -11,6 +11,7 @@ from pathlib import Path
 from levier import __version__
 from levier.saga.engine import Saga
 from levier.saga.step import StepRegistry
+from levier.saga.store_patience import StorePatience, patient
 from levier.saga.verbs import Verbs
 from levier.services.boot import BootEntries
 from levier.services.boot_agents import BootAgents
@@ -39,6 +40,9 @@ from levier.store.revisions import RevisionStore
 from levier.store.step_log import SqlStepLog
 from levier.store.verb_log import SqlVerbLog
 
+AGENT_PATIENCE_S = 45.0
+"""How long a booting machine's request waits for the database before it is answered 503: agents hang up after 60 s."""
+
 
 def now() -> datetime:
     """The time, aware and in UTC."""
@@ -66,6 +70,7 @@ def wire(settings: Settings) -> Services:
     step_log = SqlStepLog(engine)
     saga = Saga(step_log, now, __version__)
     prefect = PrefectGateway(settings.prefect_api_url)
+    agents_wait = StorePatience(limit_s=AGENT_PATIENCE_S)
     registry = StepRegistry()
     registry.add(*STEPS.values())
     verbs = Verbs(step_log, SqlVerbLog(engine), registry, clock=now)
@@ -84,7 +89,7 @@ def wire(settings: Settings) -> Services:
         images=Images(settings.image_cache),
         secrets=store,
         boot_entries=boot_entries,
-        boot_agents=BootAgents(BootSessionStore(engine), boot_store, seal=seal),
+        boot_agents=BootAgents(patient(BootSessionStore(engine), agents_wait), boot_store, seal=seal),
     )
 
 

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from prefect import get_run_logger
 from prefect.runtime import flow_run
 
 from levier import bootstrap
+from levier.saga.store_patience import StorePatience
 from levier.services.operation_run import OperationRun
 
 _running: dict[str, OperationRun] = {}
@@ -17,14 +19,18 @@ _running: dict[str, OperationRun] = {}
 
 def plan(kind: str, nodes: list[str], options: dict[str, Any]) -> str:
     """The operation of this flow run is planned; its id. Safe to repeat: a retry finds it again."""
-    services = bootstrap.services()
-    return services.operations.plan(kind, nodes, options, flow_run_id=str(flow_run.id), who="flow run")
+    patience = StorePatience(tell=get_run_logger().warning)
+    services = patience.call(bootstrap.services)
+    run = str(flow_run.id)
+    return patience.call(services.operations.plan, kind, nodes, options, flow_run_id=run, who="flow run")
 
 
 @contextmanager
 def take_over(operation: str) -> Iterator[OperationRun]:
     """This process is the operation's only worker until the end of the block; any other one is fenced off."""
-    run = bootstrap.services().operations.take_over(operation, flow_run_id=str(flow_run.id))
+    tell = get_run_logger().warning
+    services = StorePatience(tell=tell).call(bootstrap.services)
+    run = services.operations.take_over(operation, flow_run_id=str(flow_run.id), tell=tell)
     _running[operation] = run
     try:
         yield run

@@ -25,7 +25,7 @@ boot_parameter() {
     tr ' ' '\n' </proc/cmdline | sed -n "s/^$1=//p" | head -n 1
 }
 
-# report STAGE STATE [DETAIL [BYTES_DONE]]: delivered, or given up after a minute without a connection
+# report STAGE STATE [DETAIL [BYTES_DONE]]: delivered, or refused. Without a connection, or while the service has no database, it is repeated.
 report() {
     {
         echo "stage=$1"
@@ -33,14 +33,12 @@ report() {
         item detail "$(echo "${3:-}" | tr '\r\n' '  ' | sed 's/ *$//')"
         item bytes_done "${4:-}"
     } >/run/report
-    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
-        http_post /agent/report "$SESSION" /run/report /run/report.answer
+    until http_post /agent/report "$SESSION" /run/report /run/report.answer; do
         outcome=$?
         [ "$outcome" -eq 1 ] || return "$outcome"
+        say "report $1/$2 is not delivered yet: $(http_cause)"
         sleep 4
     done
-    say "report $1/$2 was not delivered: $(http_cause)"
-    return 1
 }
 
 # report_progress BYTES: one attempt; the next one comes soon

@@ -1,6 +1,6 @@
 # shellcheck shell=dash
 # HTTP requests of the agent. Sourced by agent.sh, which sets BASE_URL.
-# A request fails with 1 (not delivered, no answer) or 2 (refused: session or token is not valid) or 3 (any other HTTP error).
+# A request fails with 1 (not delivered, no answer, or the service cannot answer now: HTTP 5xx) or 2 (refused: session or token is not valid) or 3 (any other HTTP error).
 
 REQUEST_TIMEOUT_S=60
 
@@ -22,6 +22,9 @@ _http_outcome() {
     [ "$1" -eq 0 ] && return 0
     if grep -q "server returned error: HTTP/[0-9.]* 40[13]" /run/http.error; then
         return 2
+    fi
+    if grep -q "server returned error: HTTP/[0-9.]* 5" /run/http.error; then
+        return 1
     fi
     if grep -q "server returned error" /run/http.error; then
         return 3

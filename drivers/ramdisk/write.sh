@@ -173,10 +173,14 @@ write_seed() {
         fail seed "the image has no partition named 'root' $(one_line /run/seed.error)"
         return 1
     fi
-    if ! http_get "$seed_url" "$SESSION" /run/seed.tar; then
-        fail seed "the seed cannot be fetched: $(http_cause)"
-        return 1
-    fi
+    until http_get "$seed_url" "$SESSION" /run/seed.tar; do
+        if [ $? -ne 1 ]; then
+            fail seed "the seed cannot be fetched: $(http_cause)"
+            return 1
+        fi
+        say "the seed cannot be fetched yet: $(http_cause)"
+        sleep 4
+    done
     if ! mount -t ext4 "/dev/$partition" /mnt 2>/run/seed.error; then
         fail seed "the root partition $partition cannot be mounted: $(one_line /run/seed.error)"
         return 1

@@ -78,7 +78,14 @@ class Irreversible(LevierError):
 
 
 class StoreUnavailable(LevierError):
-    """The database cannot be reached or written; the last write may or may not be in it: read before going on."""
+    """The database cannot be reached or written; the last write may or may not be in it: read before going on.
+
+    `lasting`: waiting does not help, as with a missing schema.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", lasting: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.lasting = lasting
 
 
 class DriverError(LevierError):

@@ -43,8 +43,8 @@ TREATMENTS: tuple[tuple[type[errors.LevierError], Treatment], ...] = (
     (errors.IncompatibleVersion, Treatment(NEVER, 409)),
     (errors.UndoFailed, Treatment(NEVER, 500)),
     (errors.Irreversible, Treatment(NEVER, 409)),
-    # Patient (about 7 min): a restarted database is to be waited for, not to be rolled back from.
-    (errors.StoreUnavailable, Treatment(RetryPolicy(attempts=30, delay_s=1, max_delay_s=15), 503)),
+    # Waited for inside the step (levier.saga.store_patience), so that no attempt is used up: what comes out is final.
+    (errors.StoreUnavailable, Treatment(NEVER, 503)),
     (errors.Busy, Treatment(RetryPolicy(attempts=5, delay_s=2, max_delay_s=20), 503)),
     (errors.Rejected, Treatment(NEVER, 502)),
     (errors.AuthFailed, Treatment(NEVER, 502)),

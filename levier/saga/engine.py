@@ -39,6 +39,7 @@ from levier.domain.operation import (
 )
 from levier.saga.log import StepLog
 from levier.saga.step import Checkpoint, Step, Undo, should_retry
+from levier.saga.store_patience import StorePatience, patient
 from levier.saga.unwinding import unwind_plan
 
 C = TypeVar("C")
@@ -143,10 +144,22 @@ class Saga:
         fence = self.begin(operation_id, worker="recovery")
         self.set_state(fence, OperationState.NEEDS_OPERATOR, {"reason": reason})
 
+    def patient(self, patience: StorePatience) -> Saga:
+        """This saga, waiting for its log where it is away: for a worker. Whoever answers a question must not."""
+        log = patient(self._log, patience)
+        return Saga(log, self._clock, self._code_version, lease_s=self._lease.total_seconds())
+
     def check(self, fence: Fence) -> None:
-        """The fence is current: a command may go out now. Raises LeaseLost when another worker took over."""
+        """The fence is current. Raises LeaseLost when another worker took over. For looks; see `permit`."""
         if not self._log.is_current(fence):
             raise fence.lost()
+
+    def permit(self, fence: Fence) -> None:
+        """A command may go out now: the fence is current, and the log was written just now. Raises LeaseLost.
+
+        A log that can only be read could not tell afterwards what was commanded.
+        """
+        self.renew(fence)
 
     def set_state(self, fence: Fence, state: OperationState, detail: JsonMap | None = None) -> None:
         """The operation is in `state`; safe to repeat. Raises Conflict for a forbidden transition, LeaseLost."""
@@ -246,7 +259,7 @@ class Saga:
         checkpoint = Checkpoint(before=mine.before or {}, outputs=mine.outputs, attempts=mine.attempts)
         try:
             return _as_json(step.undo(ctx, checkpoint))
-        except LeaseLost:
+        except (LeaseLost, StoreUnavailable):
             raise
         except BaseException as error:
             entry.append_after(error, StepEventKind.UNDO_FAILED)
@@ -298,8 +311,8 @@ class _Entry:
         """What `call` returns; whatever it raises is in the log first, as failed or (if `unknown` may be) unknown."""
         try:
             return _as_json(call())
-        except LeaseLost:
-            raise  # fenced off: this worker writes nothing more
+        except (LeaseLost, StoreUnavailable):
+            raise  # fenced off, or nothing can be written: the outcome stays open
         except BaseException as error:
             kind = StepEventKind.UNKNOWN if unknown and _outcome_open(error) else StepEventKind.FAILED
             self.append_after(error, kind)
@@ -313,7 +326,7 @@ def _key() -> str:
 
 def _outcome_open(error: BaseException) -> bool:
     """Whether it may have happened all the same. A defect or an interruption says nothing about it, so it may."""
-    return not isinstance(error, LevierError) or isinstance(error, OutcomeUnknown | MalformedReply | StoreUnavailable)
+    return not isinstance(error, LevierError) or isinstance(error, OutcomeUnknown | MalformedReply)
 
 
 def _as_json(value: JsonMap) -> JsonMap:

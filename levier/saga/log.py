@@ -28,7 +28,7 @@ class StepLog(Protocol):
     def create(self, operation: Operation) -> Operation:
         """The operation is in the log, `planned`; returns it, or the one that was created with the same `key`.
 
-        Raises Conflict when the id is taken.
+        Safe to repeat. Raises Conflict when the id is taken by another operation.
         """
         ...
 

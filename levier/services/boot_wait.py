@@ -10,6 +10,9 @@ from datetime import datetime
 from levier.domain.bootentry import BootEntryView
 from levier.domain.errors import Conflict, OutcomeUnknown, Rejected, Unreachable
 
+BLIND_S = 5.0
+"""A look that took this long waited for the database."""
+
 
 @dataclass(frozen=True, slots=True)
 class BootPatience:
@@ -37,8 +40,11 @@ class BootWait:
         """The entry as it was when `until` first held."""
         began = self.clock()
         while True:
+            looked = self.clock()
             self.check()
             view = self.read()
+            if (self.clock() - looked).total_seconds() > BLIND_S:
+                began = self.clock()  # the database was away, and no machine could be heard: all time counts anew
             if view is None:
                 raise Conflict(
                     f"the boot entry of node {self.node} was withdrawn while its machine was waited for",

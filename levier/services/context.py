@@ -140,7 +140,8 @@ class NodeContext:
     def guard(self) -> None:
         """This worker still owns the operation and the node; the drivers ask right before each command they send.
 
-        Steps ask before what is no driver's command, such as a file of ours. Raises LeaseLost.
+        Steps ask before what is no driver's command, such as a file of ours. Waits for a database that is away. Raises
+        LeaseLost.
         """
         self.grip.guard()
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -25,29 +26,47 @@ from levier.domain.operation import (
 )
 from levier.saga.engine import Saga
 from levier.saga.step import Step, StepRegistry, Undo
+from levier.saga.store_patience import StorePatience
 from levier.services.context import NodeContext, NodeDrivers, OperationTerms
 from levier.services.provisioning import Provisioning
 
 P = ParamSpec("P")
 T = TypeVar("T")
 RENEW_S = 5.0
+WRITABLE_S = 1.0
+"""How long a write proves that the log can be written."""
+RENEW_AGAIN_S = 1.0
+"""After a renewal that failed: once the database is back, nobody is to take this worker for dead."""
 log = structlog.get_logger()
 
 
 class OperationRun:
-    """The present worker's hold on an operation. Methods block; `call` runs them in threads of its own."""
+    """The present worker's hold on an operation. Methods block; `call` runs them in threads of its own.
+
+    While the database is away every method waits for it; `tell` gets a line about that. Closing ends the waiting.
+    """
 
     def __init__(
-        self, saga: Saga, registry: StepRegistry, services: Provisioning, terms: OperationTerms, *, run: str
+        self,
+        saga: Saga,
+        registry: StepRegistry,
+        services: Provisioning,
+        terms: OperationTerms,
+        *,
+        run: str,
+        tell: Callable[[str], None] = log.warning,
     ) -> None:
+        self._stop = threading.Event()
+        patience = StorePatience(wait=self._stop.wait, tell=tell)
         self.terms = terms
         self.registry = registry
-        self._saga = saga
-        self._services = services
-        self._fence: Fence = saga.begin(terms.operation, worker=f"{socket.gethostname()}:{os.getpid()}", run=run)
+        self._impatient = saga
+        self._saga = saga.patient(patience)
+        self._services = services.patient(patience)
+        self._fence: Fence = self._saga.begin(terms.operation, worker=f"{socket.gethostname()}:{os.getpid()}", run=run)
+        self._written = 0.0
         self._contexts: dict[str, NodeContext] = {}
         self._lock = threading.Lock()
-        self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(max_workers=64, thread_name_prefix="step")
         self._heart = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._heart.start()
@@ -112,8 +131,14 @@ class OperationRun:
         return self._fence
 
     def guard(self) -> None:
-        """This worker is the current one. Raises LeaseLost."""
+        """This worker is the current one, and the log could be written a moment ago: a command may go out.
+
+        Raises LeaseLost. A look for each command, a write for each second of commands: drivers ask before each packet.
+        """
         self._saga.check(self._fence)
+        if time.monotonic() - self._written > WRITABLE_S:
+            self._saga.permit(self._fence)
+            self._written = time.monotonic()
 
     def close(self) -> None:
         """The heart stops and every driver is closed. Safe to repeat."""
@@ -134,13 +159,16 @@ class OperationRun:
 
     def _beat(self) -> None:
         """Renews the lease until closed; a fenced-off worker stops renewing, its next guard or event says why."""
-        while not self._stop.wait(RENEW_S):
+        pause_s = 0.0
+        while not self._stop.wait(pause_s):
+            pause_s = RENEW_S
             try:
-                self._saga.renew(self._fence)
+                self._impatient.renew(self._fence)
             except LeaseLost as error:
                 log.warning("lease lost", operation=self.operation, error=str(error))
                 return
             except StoreUnavailable as error:
+                pause_s = RENEW_AGAIN_S
                 log.warning("lease not renewed", operation=self.operation, error=str(error))
 
 

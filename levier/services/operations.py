@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from levier.domain.audit import PREFECT, OrderVerb
@@ -14,6 +14,7 @@ from levier.domain.site import Node, Site
 from levier.saga.engine import Saga
 from levier.saga.recovery import MAX_TAKEOVERS
 from levier.saga.step import StepRegistry
+from levier.saga.store_patience import StorePatience
 from levier.saga.verbs import Verbs, ways_out
 from levier.services.context import NodeStep, OperationTerms
 from levier.services.operation_run import OperationRun
@@ -81,12 +82,19 @@ class Operations:
         )
         return operation.id
 
-    def take_over(self, operation: str, *, flow_run_id: str) -> OperationRun:
+    def take_over(self, operation: str, *, flow_run_id: str, tell: Callable[[str], None]) -> OperationRun:
         """This process is the operation's only worker, others are fenced off.
+
+        `tell` gets what the person who follows the flow run should know: that the database is waited for.
 
         Raises IncompatibleVersion; Conflict when the operation is over, or was taken up too often without progress:
         then it needs an operator from now on.
         """
+        terms = StorePatience(tell=tell).call(self._agree, operation, flow_run_id)
+        return OperationRun(self._saga, self._registry, self._provisioning, terms, run=flow_run_id, tell=tell)
+
+    def _agree(self, operation: str, flow_run_id: str) -> OperationTerms:
+        """The operation may be taken up, and on these terms. Safe to repeat."""
         status = self._saga.status(operation)
         ordered = status.operation
         if status.state not in SETTLED and status.takeovers >= MAX_TAKEOVERS:
@@ -95,8 +103,7 @@ class Operations:
             raise Conflict(f"operation {operation} was {reason}", hint=f"levier operation show {operation}")
         self._note_order_from_prefect(status, flow_run_id)
         revision = int(ordered.parameters["revision"])
-        terms = OperationTerms(operation, ordered.kind, revision, self._sites.site(revision))
-        return OperationRun(self._saga, self._registry, self._provisioning, terms, run=flow_run_id)
+        return OperationTerms(operation, ordered.kind, revision, self._sites.site(revision))
 
     def _note_order_from_prefect(self, status: OperationStatus, flow_run_id: str) -> None:
         """A run that somebody started in Prefect on an operation at rest is a decision like any other: it is noted."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from levier.domain.operation import Fence
 from levier.domain.permit import Permit
 from levier.domain.site import Network, Node, Site
 from levier.domain.ssh import RemoteHost, SshTarget
+from levier.saga.store_patience import StorePatience, patient
 from levier.services.boot import BootEntries
 from levier.services.patience import Patience
 from levier.services.secrets import SecretStore
@@ -43,6 +44,15 @@ class Provisioning:
     secrets: SecretStore
     image_cache: Path
     patience: Patience = field(default_factory=Patience)
+
+    def patient(self, patience: StorePatience) -> Provisioning:
+        """These services, waiting for the database where it is away: for steps."""
+        return replace(
+            self,
+            nodes=patient(self.nodes, patience),
+            addresses=patient(self.addresses, patience),
+            boot_entries=patient(self.boot_entries, patience),
+        )
 
     # --- drivers ----------------------------------------------------------------------------------------------------
 

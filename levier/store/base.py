@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import DateTime, Engine, MetaData, create_engine, event, exc, func, select
-from sqlalchemy.engine import Dialect
+from sqlalchemy.engine import Dialect, ExceptionContext
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
 
@@ -54,6 +54,8 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 # Many threads of a flow commit short transactions; they queue for a connection rather than fail.
 _POOL = {"pool_size": 10, "max_overflow": 20, "pool_timeout": 60}
+# A server whose machine vanished sends no reset: a query would wait for TCP's own 15 min (PostgreSQL manual, 32.1.2).
+_NOTICE = {"connect_timeout": 10, "tcp_user_timeout": 30_000, "keepalives_idle": 10, "keepalives_interval": 5}
 
 
 def open_engine(url: str) -> Engine:
@@ -63,8 +65,11 @@ def open_engine(url: str) -> Engine:
     locked" (SQLite documentation, "Isolation In SQLite" and "Write-Ahead Logging").
     """
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, **_POOL)
+        engine = create_engine(url, pool_pre_ping=True, connect_args=_NOTICE, **_POOL)
+        event.listen(engine, "handle_error", _forget_connections)
+        return engine
     engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, **_POOL)
+    event.listen(engine, "handle_error", _forget_connections)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
@@ -84,6 +89,18 @@ def open_engine(url: str) -> Engine:
 
 
 _READ_ONLY = "levier_read_only"
+
+_STALE = ("readonly", "read-only", "disk I/O error", "unable to open database file")
+
+
+def _forget_connections(context: ExceptionContext) -> None:
+    """Connections are opened anew after an error that may stay with them.
+
+    SQLite opens a file that cannot be written for reading only, and that connection stays so when the file can be
+    written again; a PostgreSQL server that became read-only may be a standby by now.
+    """
+    if any(sign in str(context.original_exception) for sign in _STALE):
+        context.is_disconnect = True
 
 
 @contextmanager
@@ -128,12 +145,20 @@ def domain_errors() -> Iterator[None]:
     except (exc.DBAPIError, exc.TimeoutError) as error:
         cause = getattr(error, "orig", None) or error
         raise StoreUnavailable(
-            f"the database cannot be used: {_first_line(cause)}", hint=_way_out(str(cause))
+            f"the database cannot be used: {_first_line(cause)}", hint=_way_out(str(cause)), lasting=_is_lasting(error)
         ) from error
 
 
 def _first_line(cause: BaseException) -> str:
     return (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+
+
+_LASTING = (exc.ProgrammingError, exc.DataError, exc.NotSupportedError)
+
+
+def _is_lasting(error: exc.SQLAlchemyError) -> bool:
+    """Whether the same statement will fail again on the same, healthy, database: SQLite's class does not say so."""
+    return isinstance(error, _LASTING) or "no such table" in str(error) or "no such column" in str(error)
 
 
 def _way_out(cause: str) -> str:

@@ -56,11 +56,14 @@ class BootSessionStore:
             return session.scalar(select(BootEntryRow.id).where(BootEntryRow.id == entry_id)) is not None
 
     def mint(self, *, mac: str, token_digest: str, now: datetime) -> str | None:
-        """The id of the entry of `mac`, whose only valid token is now the given one; None when no entry stands."""
+        """The id of the entry of `mac`, whose only valid token is now the given one; None when no entry stands.
+
+        Safe to repeat with the same token, as one does when the answer to the commit was lost.
+        """
         with writing(self._engine) as session:
             entry = session.scalar(select(BootEntryRow).where(BootEntryRow.mac == mac).with_for_update())
-            if entry is None:
-                return None
+            if entry is None or session.get(BootTokenRow, token_digest) is not None:
+                return None if entry is None else entry.id
             valid = (BootTokenRow.entry_id == entry.id, BootTokenRow.replaced_at.is_(None))
             session.execute(update(BootTokenRow).where(*valid).values(replaced_at=now))
             _forget_old_tokens(session, entry.id)
@@ -72,7 +75,10 @@ class BootSessionStore:
     def claim(
         self, *, token_digest: str, session_digest: str, inventory: Inventory, now: datetime
     ) -> tuple[ClaimOutcome, str]:
-        """ACCEPTED and the node: the token is used up, the session is the entry's only one. Otherwise why not."""
+        """ACCEPTED and the node: the token is used up, the session is the entry's only one. Otherwise why not.
+
+        Safe to repeat with the same session, as one does when the answer to the commit was lost.
+        """
         with writing(self._engine) as session:
             entry_id = session.scalar(select(BootTokenRow.entry_id).where(BootTokenRow.digest == token_digest))
             entry = None if entry_id is None else session.get(BootEntryRow, entry_id, with_for_update=True)
@@ -80,6 +86,8 @@ class BootSessionStore:
             token = session.get(BootTokenRow, token_digest, populate_existing=True)
             if entry is None or token is None or not hmac.compare_digest(token.digest, token_digest):
                 return ClaimOutcome.UNKNOWN, ""
+            if token.used_at is not None and _entry_of(session, session_digest) is entry:
+                return ClaimOutcome.ACCEPTED, entry.node
             if token.used_at is not None:
                 return ClaimOutcome.USED, entry.node
             if token.replaced_at is not None:

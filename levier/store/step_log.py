@@ -65,7 +65,10 @@ class SqlStepLog:
                 earlier = session.scalar(select(OperationRow).where(OperationRow.key == operation.key))
                 if earlier is not None:
                     return operation_of(earlier, _plan(session, earlier.id))
-            if session.get(OperationRow, operation.id) is not None:
+            row = session.get(OperationRow, operation.id)
+            if row is not None and operation_of(row, _plan(session, row.id)) == operation:
+                return operation
+            if row is not None:
                 raise Conflict(f"there already is an operation {operation.id}", hint="repeat: ids are random")
             session.add(operation_row(operation))
             session.flush()

@@ -44,7 +44,7 @@ class Files:
         return self.root / "config" / self.target
 
     def guard(self) -> None:
-        self.saga.check(self.fence)
+        self.saga.permit(self.fence)
 
 
 def prepare(root: Path, *targets: str) -> None:

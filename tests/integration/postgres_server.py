@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -24,6 +25,14 @@ def binaries() -> Path:
         return found[-1].parent
     told = subprocess.run(["pg_config", "--bindir"], capture_output=True, text=True, check=True)
     return Path(told.stdout.strip())
+
+
+def _lives(pid: str) -> bool:
+    """Whether the process does anything any more: one that nobody waited for yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 class PostgresServer:
@@ -56,7 +65,7 @@ class PostgresServer:
         deadline = time.monotonic() + _START_S
         while True:
             try:
-                psycopg.connect(self._admin(), connect_timeout=2).close()
+                psycopg.connect(self.administration(), connect_timeout=2).close()
                 return
             except psycopg.OperationalError as error:
                 if self._process.poll() is not None or time.monotonic() > deadline:
@@ -64,11 +73,19 @@ class PostgresServer:
                 time.sleep(0.05)  # between two looks at a server that is starting
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """The server is gone: SIGINT ends it at once and cleanly, SIGQUIT like a crash."""
+        """The server is gone: SIGINT ends it at once and cleanly, SIGQUIT not, SIGKILL like its machine's crash."""
         if self._process is not None:
+            children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
             self._process.send_signal(how)
+            for pid in children if how is signal.SIGKILL else []:
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
             self._process.wait(timeout=_START_S)
             self._process = None
+            deadline = time.monotonic() + _START_S
+            while any(_lives(pid) for pid in children):
+                assert time.monotonic() < deadline, "processes of a dead PostgreSQL server live on"
+                time.sleep(0.01)  # before they are gone, no other server can start
 
     def remove(self) -> None:
         """Server and files are gone."""
@@ -78,7 +95,7 @@ class PostgresServer:
     def new_database(self, *, template: str = "template0") -> str:
         """The name of a new database, a copy of `template`."""
         name = f"t{next(self._numbers)}"
-        with psycopg.connect(self._admin(), autocommit=True) as connection:
+        with psycopg.connect(self.administration(), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")  # type: ignore[call-overload]
         return name
 
@@ -86,5 +103,6 @@ class PostgresServer:
         """What levier.store.base.open_engine takes."""
         return f"postgresql+psycopg://levier@/{database}?host={self.home}"
 
-    def _admin(self) -> str:
+    def administration(self) -> str:
+        """What psycopg.connect takes, to command the server itself."""
         return f"host={self.home} user=levier dbname=postgres"

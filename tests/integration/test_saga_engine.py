@@ -140,7 +140,6 @@ def test_no_step_before_running_or_after_the_end(saga: Saga) -> None:
         (Conflict("held"), StepState.FAILED),
         (OutcomeUnknown("silent"), StepState.UNKNOWN),
         (MalformedReply("garbled"), StepState.UNKNOWN),
-        (StoreUnavailable("away"), StepState.UNKNOWN),
         (ZeroDivisionError("a defect"), StepState.UNKNOWN),
         (KeyboardInterrupt(), StepState.UNKNOWN),
     ],
@@ -163,6 +162,17 @@ def test_a_worker_that_learns_it_was_fenced_off_writes_nothing(saga: Saga) -> No
     with pytest.raises(LeaseLost):
         saga.run(fence, A, World(fail=fence.lost), target="n1")
     assert saga.status(fence.operation).step("a", "n1").state is StepState.RUNNING
+
+
+def test_a_database_that_was_given_up_leaves_the_outcome_open(saga: Saga) -> None:
+    """Nothing is written about it: what cannot be logged is not guessed, and the next worker looks."""
+    fence, world = started(saga, A), World(fail=lambda: StoreUnavailable("away"))
+    with pytest.raises(StoreUnavailable):
+        saga.run(fence, A, world, target="n1")
+    status = saga.status(fence.operation).step("a", "n1")
+    assert (status.state, status.stands, status.attempts) == (StepState.RUNNING, True, 1)
+    world.fail = lambda: None
+    assert saga.run(fence, A, world, target="n1") == {"by": "a"}
 
 
 def test_outputs_that_are_not_json_are_a_defect_and_the_step_stays_undoable(saga: Saga) -> None:

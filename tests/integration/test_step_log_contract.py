@@ -67,8 +67,12 @@ def test_what_was_created_is_given_back(log: StepLog) -> None:
     with pytest.raises(Conflict, match="expand-1"):
         log.create(planned(key="run-2"))
     with pytest.raises(Conflict, match="expand-1"):
-        log.create(planned())
-    assert [s.id for s in log.statuses()] == ["expand-1"]
+        log.create(planned(targets=("n2",)))
+    log.create(planned("expand-3"))
+    seq = log.status("expand-3").last_seq
+    assert log.create(planned("expand-3")) == planned("expand-3"), "as after an answer that was lost"
+    assert log.status("expand-3").last_seq == seq
+    assert [s.id for s in log.statuses()] == ["expand-1", "expand-3"]
 
 
 def test_one_targets_part_of_an_operation(log: StepLog) -> None:

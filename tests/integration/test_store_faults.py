@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +10,10 @@ from sqlalchemy import Engine, event
 
 from levier.domain.errors import Conflict, StoreUnavailable
 from levier.domain.operation import OperationState, StepState
-from levier.domain.retry import treatment_of
 from levier.saga.engine import Saga
-from levier.store import migrate
 from levier.store.base import open_engine
 from levier.store.step_log import SqlStepLog
 from tests.integration.file_saga import FileCase, prepare
-from tests.integration.postgres_server import PostgresServer
 from tests.integration.saga_faults import VERSION, begin, make_saga, now, order
 
 
@@ -26,32 +23,6 @@ def case(tmp_path: Path) -> FileCase:
     root.mkdir()
     prepare(root)
     return FileCase(root)
-
-
-def test_a_restarted_postgresql_costs_an_attempt_and_no_event(case: FileCase) -> None:
-    server = PostgresServer()
-    try:
-        server.start()
-        url = server.url(server.new_database())
-        migrate.upgrade(open_engine(url))
-        saga = make_saga(url)
-        worker = begin(saga, case, order(saga, case).id)
-        worker.forward(up_to="make-home")
-        before = worker.status()
-        server.stop(signal.SIGQUIT)
-        write_image = case.steps[3]
-        with pytest.raises(StoreUnavailable) as caught:
-            saga.run(worker.fence, write_image, worker.context(), target=case.target)
-        assert "start the database" in caught.value.hint
-        assert not (case.root / "images" / case.target).exists(), "no hardware is touched that cannot be logged"
-        assert treatment_of(caught.value).retry.attempts > 1
-        server.start()
-        assert worker.status() == before
-        worker.forward()
-        case.check_done()
-        assert saga.settle(worker.fence).state is OperationState.SUCCEEDED
-    finally:
-        server.remove()
 
 
 def test_a_database_that_cannot_be_reached_is_named() -> None:
@@ -117,4 +88,4 @@ def test_a_read_only_sqlite_is_named(tmp_path: Path, migrated_sqlite: Path, case
 def test_a_second_row_where_one_may_be_is_a_conflict(engine: Engine, saga: Saga, case: FileCase) -> None:
     operation = order(saga, case)
     with pytest.raises(Conflict, match=operation.id):
-        saga._log.create(operation)
+        saga._log.create(replace(operation, kind="another"))

@@ -91,9 +91,11 @@ class MemoryLog:
         for record in self.records.values():
             if operation.key and record.operation.key == operation.key:
                 return record.operation
+        stored = replace(operation, parameters=_stored(operation.parameters))
+        if operation.id in self.records and self.records[operation.id].operation == stored:
+            return operation
         if operation.id in self.records:
             raise Conflict(f"there already is an operation {operation.id}", hint="repeat: ids are random")
-        stored = replace(operation, parameters=_stored(operation.parameters))
         record = self.records[operation.id] = Record(stored)
         planned = {"requested_by": operation.requested_by, "code_version": operation.code_version}
         record.add(OperationEventKind.STATE, operation.created, state=OperationState.PLANNED, detail=planned)

@@ -123,12 +123,14 @@ class Agent:
         return await self._request(what, body, bearer=self._session)
 
     async def _request(self, what: str, body: bytes, *, bearer: str) -> str:
-        """The answer's body. A boot service that cannot be reached is asked again for as long as power lasts."""
+        """The answer's body. A boot service that cannot be reached, or answer, is asked again while power lasts."""
         while True:
             try:
                 answer = await self.wire.fetch(f"{self.boot_url}/agent/{what}", bearer=bearer, body=body)
                 return answer.decode()
-            except (Unreachable, OSError) as error:
+            except (HttpRefused, Unreachable, OSError) as error:
+                if isinstance(error, HttpRefused) and error.status < 500:
+                    raise
                 self.say(f"agent: {error}; trying again")
                 await self.wire.sleep(_RETRY_S)
 
