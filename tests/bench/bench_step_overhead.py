@@ -8,24 +8,18 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
 
 import pytest
 from prefect_server import PrefectServer
 
-from levier import __version__
-from levier.domain.operation import JsonMap, OperationState, PlannedStep
-from levier.domain.site import Site
-from levier.saga.engine import Saga
-from levier.saga.step import Step, StepRegistry, Undo
-from levier.services.context import NodeContext, OperationTerms
+from levier.domain.operation import JsonMap, OperationState
+from levier.saga.step import Step, Undo
+from levier.services.context import NodeContext
 from levier.services.operation_run import OperationRun
-from levier.services.provisioning import Provisioning
 from levier.store.base import open_engine
 from levier.store.migrate import upgrade
-from levier.store.step_log import SqlStepLog
+from tests.rig.worker import NODE, bare_worker
 
 STEPS = 200
 """No-op steps, one after the other on one node: enough for a 95th percentile that ten samples lie beyond."""
@@ -45,44 +39,10 @@ def _nothing(_context: NodeContext) -> JsonMap:
 def _operation(directory: Path, steps: list[Step[NodeContext]]) -> OperationRun:
     engine = open_engine(f"sqlite:///{directory / 'levier.db'}")
     upgrade(engine)
-    saga = Saga(SqlStepLog(engine), lambda: datetime.now(UTC), __version__)
-    registry = StepRegistry()
-    registry.add(*steps)
-    site = Site.model_validate(_site())
-    planned = [PlannedStep(step.name, "n1") for step in steps]
-    operation = saga.create(kind="bench", targets=["n1"], plan=planned)
-    # No step of this operation touches a service.
-    services = cast(Provisioning, None)
-    run = OperationRun(saga, registry, services, OperationTerms(operation.id, "bench", 1, site), run="bench")
+    run = bare_worker(engine, directory, steps)
     run.set_state(OperationState.RUNNING)
-    run.hold("n1")
+    run.hold(NODE)
     return run
-
-
-def _site() -> dict[str, object]:
-    node = {
-        "name": "n1",
-        "rack": "r1",
-        "firmware": "bios",
-        "image": "debian-12",
-        "bmc": {"driver": "ipmi", "address": "127.0.0.1", "credential": "none"},
-        "nics": [{"name": "eth0", "mac": "52:54:00:00:00:01", "network": "p", "address": "192.0.2.10"}],
-    }
-    network = {
-        "name": "p",
-        "purpose": "provisioning",
-        "cidr": "192.0.2.0/24",
-        "interface": "eth0",
-        "server_address": "192.0.2.1",
-    }
-    return {
-        "site": {"name": "bench"},
-        "zones": [{"name": "z"}],
-        "racks": [{"name": "r1", "zone": "z"}],
-        "networks": [network],
-        "images": [{"name": "debian-12"}],
-        "nodes": [node],
-    }
 
 
 def test_overhead_of_a_step(server: PrefectServer, tmp_path: Path) -> None:
@@ -100,7 +60,7 @@ def test_overhead_of_a_step(server: PrefectServer, tmp_path: Path) -> None:
         for step in steps:
             task = do_task(step)
             began = time.perf_counter()
-            await task(run, "n1")
+            await task(run, NODE)
             took_ms.append((time.perf_counter() - began) * 1000)
 
     asyncio.run(measure())

@@ -125,6 +125,10 @@ class SilentCommit:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def begin(self, engine: Engine) -> None:
+        self.arm()
+
+    def arm(self) -> None:
+        """The next commit's answer will be lost."""
         self._armed.set()
 
     def end(self) -> None:

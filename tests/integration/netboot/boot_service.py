@@ -15,8 +15,10 @@ from sqlalchemy import Engine
 
 from levier.api.boot_app import create_boot_app
 from levier.api.boot_server import boot_server
+from levier.bootstrap import AGENT_PATIENCE_S
 from levier.domain.netboot import ImageRef
 from levier.domain.operation import Fence, Operation, PlannedStep
+from levier.saga.store_patience import StorePatience, patient
 from levier.services.boot import BootEntries, NoDhcp
 from levier.services.boot_agents import BootAgents, BootServices, DeployFiles
 from levier.services.seal import KEY_BYTES, AesGcmSeal
@@ -62,10 +64,13 @@ class BootFiles:
         return path if path.is_file() else None
 
 
-def services(database_url: str, files: BootFiles, *, hold_s: float = 20.0) -> BootServices:
+def services(
+    database_url: str, files: BootFiles, *, hold_s: float = 20.0, patience: StorePatience | None = None
+) -> BootServices:
     """What the application needs, with connections of its own."""
     engine = open_engine(database_url)
-    agents = BootAgents(BootSessionStore(engine), BootStore(engine), seal=SEAL)
+    sessions = patient(BootSessionStore(engine), patience or StorePatience(limit_s=AGENT_PATIENCE_S))
+    agents = BootAgents(sessions, BootStore(engine), seal=SEAL)
     return BootServices(agents=agents, deploy_files=files.deploy_files, image_path=files.image_path, hold_s=hold_s)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -11,6 +12,7 @@ from levier.domain.bootentry import BootEntryView, Instruction, TimedReport
 from levier.domain.errors import Conflict, LeaseLost, LevierError, OutcomeUnknown, Rejected, Unreachable
 from levier.domain.inventory import Inventory
 from levier.domain.netboot import AgentAction, AgentReport, AgentStage, BootPurpose, ReportState
+from levier.services import boot_wait
 from levier.services.boot_wait import BootPatience, BootWait
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -149,3 +151,27 @@ def test_the_callers_check_ends_the_waiting() -> None:
     )
     with pytest.raises(LeaseLost):
         wait.run(timeout_s=60, patience=PATIENCE)
+
+
+def test_a_database_that_was_away_is_not_the_machines_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could hear the agent meanwhile: it gets its whole time again, counted from then on."""
+    monkeypatch.setattr(boot_wait, "BLIND_S", 0.05)
+    clock, looks = Clock(), iter([0.0, 0.2, 0.0])
+
+    def read() -> BootEntryView:
+        pause_s = next(looks, None)
+        if pause_s is None:
+            return replace(CLAIMED, inventory=Inventory(serial="heard"))
+        time.sleep(pause_s)  # what a look costs that waits for the database
+        clock.now += timedelta(hours=1) if pause_s else timedelta()
+        return CLAIMED
+
+    wait = BootWait(
+        node="a1-01",
+        read=read,
+        until=lambda view: view.inventory is not None and view.inventory.serial == "heard",
+        check=lambda: None,
+        lease_given=lambda _: True,
+        clock=clock,
+    )
+    assert wait.run(timeout_s=1800, patience=PATIENCE).is_claimed
