@@ -126,7 +126,7 @@ def test_node_states_change_only_from_what_was_expected(nodes: NodeStore) -> Non
 def test_flags_are_apart_from_the_state(nodes: NodeStore) -> None:
     nodes.set_flags("n1", maintenance=True)
     nodes.set_flags("n1", locked=True)
-    nodes.update_facts("n1", fault="fan 2 is dead")
+    nodes.set_flags("n1", fault="fan 2 is dead")
     n1 = nodes.get("n1")
     assert (n1.maintenance, n1.locked, n1.fault, n1.state) == (True, True, "fan 2 is dead", NodeState.ENROLLED)
 
