@@ -9,6 +9,7 @@ from datetime import datetime
 
 from levier.domain.bootentry import BootEntryView
 from levier.domain.errors import Conflict, OutcomeUnknown, Rejected, Unreachable
+from levier.domain.netboot import AgentStage
 
 BLIND_S = 5.0
 """A look that took this long waited for the database."""
@@ -103,12 +104,21 @@ class BootWait:
         )
 
 
+_CONSOLE = "the machine's console shows the agent's log"
+_DISK = f"start the operation again; if it fails again, look at the disk and the network path to it: {_CONSOLE}"
+_FAILURE_HINTS = {
+    AgentStage.WRITE: _DISK,
+    AgentStage.VERIFY: _DISK,
+    AgentStage.SEED: f"the image must have an ext4 partition named `root` with room for the seed: {_CONSOLE}",
+}
+
+
 def _raise_failure(view: BootEntryView) -> None:
     failure = view.failure
     if failure is not None:
         raise Rejected(
             f"the agent on node {view.node} failed at {failure.stage}: {failure.detail or 'it named no cause'}",
-            hint="the machine's console shows the agent's log",
+            hint=_FAILURE_HINTS.get(failure.stage, _CONSOLE),
         )
     if view.is_interrupted:
         raise OutcomeUnknown(

@@ -23,10 +23,11 @@ Progress = Callable[[int], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What came over the wire."""
+    """What came over the wire. `failure` is why it could not be put on the disk; empty when it could."""
 
     size_bytes: int
     sha256: str
+    failure: str = ""
 
 
 class Wire(Protocol):
@@ -163,6 +164,8 @@ class Agent:
             raise Rejected(f"the image has {received.size_bytes} bytes instead of {order['image_size_bytes']}")
         if received.sha256 != order["image_sha256"]:
             raise Rejected(f"image checksum mismatch: expected {order['image_sha256']}, received {received.sha256}")
+        if received.failure:  # a stream that was damaged on its way fails here, too: what came tells the cause first
+            raise Rejected(received.failure)
 
     async def _progress(self, compressed_bytes: int) -> None:
         await self._report("write", "progress", bytes_done=compressed_bytes)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from levier.domain.errors import Rejected
 from levier.lab.guest import disk as disks
 from levier.lab.guest.agent import Progress, Received
 from levier.lab.guest.http import fetch, open_url
@@ -74,9 +75,13 @@ class ImageDisk:
 
         with open_url(url, bearer=bearer) as answer:
             source = disks.Digesting(answer, arrived=self._mishaps.arrived)
-            disks.write_image(self._disk, source, progress=told, target=target)
+            failure = ""
+            try:
+                disks.write_image(self._disk, source, progress=told, target=target)
+            except Rejected as error:
+                failure = error.message
         self._written(disks.allocated_bytes(self._disk))
-        return Received(source.size_bytes, source.sha256)
+        return Received(source.size_bytes, source.sha256, failure)
 
     async def verify(self) -> None:
         """The partition table that was written is there and names a root file system."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -70,7 +71,9 @@ def write_image(disk: Path, source: Digesting, *, progress: Callable[[int], None
     _feed(zstd, source, progress=progress)
     complaints = (zstd.stderr.read() if zstd.stderr else b"") + (dd.communicate()[1] or b"")
     if zstd.wait() or dd.returncode:
-        raise Rejected(f"the image cannot be unpacked: {complaints.decode(errors='replace').strip()[-300:]}")
+        raise Rejected(
+            f"the image cannot be unpacked onto the disk: {complaints.decode(errors='replace').strip()[-300:]}"
+        )
     if disk.stat().st_size != size_bytes:
         os.truncate(disk, size_bytes)
         raise Rejected(f"the image is larger than the disk ({size_bytes} bytes)")
@@ -79,16 +82,20 @@ def write_image(disk: Path, source: Digesting, *, progress: Callable[[int], None
 def _feed(zstd: subprocess.Popen[bytes], source: Digesting, *, progress: Callable[[int], None]) -> None:
     if zstd.stdin is None:
         raise Rejected("zstd was started without an input")
-    told = time.monotonic()
-    with zstd.stdin as sink:
-        try:
-            while piece := source.read():
-                sink.write(piece)
-                if time.monotonic() - told >= _PROGRESS_S:
-                    told = time.monotonic()
-                    progress(source.size_bytes)
-        except BrokenPipeError:
-            return  # zstd refused the stream: its exit status and message say why
+    told, sink = time.monotonic(), zstd.stdin
+    try:
+        while piece := source.read():
+            sink.write(piece)
+            if time.monotonic() - told >= _PROGRESS_S:
+                told = time.monotonic()
+                progress(source.size_bytes)
+    except BrokenPipeError:
+        # zstd refused the stream: its exit status and message say why. The rest is taken in for the digest.
+        while source.read():
+            continue
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            sink.close()
 
 
 def allocated_bytes(disk: Path) -> int:

@@ -54,16 +54,16 @@ class StubDisk:
         digest = Digest()
         try:
             async with self._wire.stream(url, bearer=bearer) as pieces:
-                await self._unpack(pieces, digest, progress, target=self._hooks.image_target(self._disk))
+                failure = await self._unpack(pieces, digest, progress, target=self._hooks.image_target(self._disk))
         finally:
             content_bytes = self.size_bytes
             os.truncate(self._disk, size_bytes)
         if content_bytes > size_bytes:
             raise Rejected(f"the image is larger than the disk ({size_bytes} bytes)")
-        return Received(digest.size_bytes, digest.sha256)
+        return Received(digest.size_bytes, digest.sha256, failure)
 
-    async def _unpack(self, pieces: AsyncIterator[bytes], digest: Digest, progress: Progress, *, target: Path) -> None:
-        """`target` holds what the stream unpacks to, and nothing else. Raises Rejected for a broken stream."""
+    async def _unpack(self, pieces: AsyncIterator[bytes], digest: Digest, progress: Progress, *, target: Path) -> str:
+        """`target` holds what the stream unpacks to, and nothing else; or why it does not. All of it was taken in."""
         # Into an open file: one that zstd opened itself, it would remove after an error, and the machine its disk.
         with target.open("wb") as out:
             zstd = await asyncio.create_subprocess_exec(
@@ -81,26 +81,23 @@ class StubDisk:
                 zstd.kill()
                 await zstd.wait()
             self._written(max(1, self._disk.stat().st_blocks * _SECTOR))
-        if zstd.returncode:
-            raise Rejected(f"the image cannot be unpacked: {complaint.decode(errors='replace').strip()[-300:]}")
+        if not zstd.returncode:
+            return ""
+        return f"the image cannot be unpacked onto the disk: {complaint.decode(errors='replace').strip()[-300:]}"
 
     async def _feed(
         self, zstd: asyncio.subprocess.Process, pieces: AsyncIterator[bytes], digest: Digest, progress: Progress
     ) -> None:
-        assert zstd.stdin is not None  # noqa: S101 - asked for
-        told = time.monotonic()
-        try:
-            async for piece in pieces:
-                arrived = self._hooks.image_bytes(piece)
-                digest.add(arrived)
-                zstd.stdin.write(arrived)
-                await zstd.stdin.drain()
-                if time.monotonic() - told >= _PROGRESS_S:
-                    told = time.monotonic()
-                    await progress(digest.size_bytes)
-        except (BrokenPipeError, ConnectionResetError):
-            return  # zstd refused the stream: its exit status and message say why
-        finally:
+        told, takes = time.monotonic(), True
+        async for piece in pieces:
+            arrived = self._hooks.image_bytes(piece)
+            digest.add(arrived)
+            # zstd may refuse the stream, its exit status and message say why. The rest is taken in for the digest.
+            takes = takes and await _given(zstd, arrived)
+            if time.monotonic() - told >= _PROGRESS_S:
+                told = time.monotonic()
+                await progress(digest.size_bytes)
+        if zstd.stdin is not None:
             zstd.stdin.close()
 
     async def verify(self) -> None:
@@ -114,6 +111,17 @@ class StubDisk:
         with tempfile.TemporaryDirectory(dir=self._disk.parent, prefix="seed-") as directory:
             script = _seed_script(archive, Path(directory))
             await _debugfs(self._disk, script, write=True)
+
+
+async def _given(zstd: asyncio.subprocess.Process, piece: bytes) -> bool:
+    """Whether it took the piece."""
+    assert zstd.stdin is not None  # noqa: S101 - asked for
+    try:
+        zstd.stdin.write(piece)
+        await zstd.stdin.drain()
+    except (BrokenPipeError, ConnectionResetError):
+        return False
+    return True
 
 
 def root_offset(disk: Path) -> int:

@@ -53,6 +53,13 @@ def boot_host(ctx: NodeContext) -> JsonMap:
     }
 
 
+_SILENT = (
+    "the image was written and verified: look at the machine's console for what its boot stops at, and whether its "
+    "firmware starts from the disk that the image is on"
+)
+_USELESS = "it answers, but no command comes to its end: look at sshd's log and at the network between (firewall, MTU)"
+
+
 def _wait_until_up(ctx: NodeContext, host: RemoteHost) -> None:
     """The host answers. Raises Unreachable, never retried: the time is over, and the machine was rebooted once."""
     try:
@@ -60,8 +67,7 @@ def _wait_until_up(ctx: NodeContext, host: RemoteHost) -> None:
     except (Unreachable, OutcomeUnknown, Busy, MalformedReply) as error:
         raise Unreachable(
             f"{ctx.name} did not come up from its disk: {error.message}",
-            hint="the image was written and verified: look at the machine's console for what its boot stops at, and "
-            "whether its firmware starts from the disk that the image is on",
+            hint=_SILENT if isinstance(error, Unreachable) else _USELESS,
         ) from error
 
 
@@ -117,5 +123,8 @@ def verify_host(ctx: NodeContext) -> JsonMap:
     deviations = verify_baseline(_host(ctx), _spec(ctx))
     if deviations:
         raise Rejected(f"{ctx.name} deviates from its revision: " + "; ".join(str(d) for d in deviations))
-    offset_s = verify_clock(_host(ctx), timeout_s=ctx.services.patience.clock_timeout_s)
+    try:
+        offset_s = verify_clock(_host(ctx), timeout_s=ctx.services.patience.clock_timeout_s)
+    except Rejected as error:
+        raise Rejected(f"{ctx.name}: {error.message}", hint=error.hint) from error
     return {"verified": True, "clock_offset_s": round(offset_s, 1)}

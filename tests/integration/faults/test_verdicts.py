@@ -146,7 +146,7 @@ CASES = [
         OPERATOR,
         step="write-image",
         undo_fails=("power-on",),
-        error="the image cannot be unpacked",
+        error="image checksum mismatch",
         attempts=1,
     ),
     # --- ramdisk and disk
@@ -176,7 +176,7 @@ CASES = [
         once(K.IMAGE_CORRUPTED),
         UNDONE,
         step="write-image",
-        error="the agent on node {node} failed at write: the image cannot be unpacked",
+        error="the agent on node {node} failed at write: image checksum mismatch: expected",
         attempts=1,
         hint="console",
     ),
@@ -185,7 +185,7 @@ CASES = [
         once(K.DISK_FULL),
         UNDONE,
         step="write-image",
-        error="No space left on device",
+        error="the image cannot be unpacked onto the disk: zstd: error 93 : Write error : cannot write block : No space left",
         attempts=1,
     ),
     # --- host
@@ -198,7 +198,7 @@ CASES = [
         step="boot-host",
         error="{node} did not come up from its disk: not up after 15 s",
         attempts=1,
-        hint="console",
+        hint="firewall",
     ),
     Case(
         "host never returns",
@@ -214,13 +214,14 @@ CASES = [
         always(K.CLOCK_OFF, seconds=86400.0),
         UNDONE,
         step="verify-host",
-        error=r"the host's clock is 8640",
+        error="{node}: the host's clock is 8640",
         attempts=1,
         hint="ntp_servers",
     ),
     Case("clock two minutes behind", always(K.CLOCK_OFF, seconds=-120.0), READY),
 ]
 BY_NAME = {case.name: case for case in CASES}
+PAGE = Path(__file__).parents[3] / "docs" / "faults.md"
 
 
 @dataclass(frozen=True)
@@ -288,7 +289,7 @@ def test_the_one_that_cannot_be_seen_off_keeps_both_errors(outcome: Outcome) -> 
     assert outcome.verdict.state == "needs_operator"
     reason = outcome.verdict.settlement.reason
     assert f"power-on on {node} cannot be undone" in reason
-    assert "the image cannot be unpacked" in reason
+    assert "image checksum mismatch" in reason
     # It was told to be off, and is: only the BMC says otherwise, and Levier does not claim what it cannot see.
     assert outcome.levier.rack.node(node)["power"] == "off"
 
@@ -311,3 +312,11 @@ def test_no_command_was_sent_more_often_than_the_verdict_says(outcome: Outcome) 
     assert sent["power reads off for ever"] == ["on", "off"]
     assert sent["power reads on for ever"] == ["off"] * 4
     assert sent["BMC dead"] == []
+
+
+def test_the_page_for_operators_tells_every_fault_and_every_error() -> None:
+    page = PAGE.read_text()
+    assert [kind for kind in FaultKind if f"`{kind}" not in page] == []
+    told = {case.name: case.error.format(node="a1-01") for case in CASES if case.error}
+    assert [name for name, error in told.items() if error not in page] == []
+    assert {kind for case in CASES for kind in (fault.kind for fault in case.faults)} == set(FaultKind)
