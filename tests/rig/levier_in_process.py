@@ -139,7 +139,7 @@ class LevierInProcess:
         key = f"test-{uuid.uuid4()}"
         operation = self.services.operations.plan(kind, list(nodes), {}, flow_run_id=key, who="test")
         began = time.monotonic()
-        run = self.services.operations.take_over(operation, flow_run_id=key)
+        run = self.services.operations.take_over(operation, flow_run_id=key, tell=print)
         try:
             settlement = asyncio.run(Conductor(DirectHands(run, parallel), run.registry, parallel).carry_out())
             return Verdict(settlement, run.status(), time.monotonic() - began)
@@ -194,7 +194,7 @@ def _supply(services: Services, rack: Rack) -> None:
         services.secrets.set(name, values)
     site = YAML(typ="safe").load(Path(status["site_file"]).read_text())
     for node in site["nodes"]:
-        node["bmc"]["timeout_s"] = 2
+        node["bmc"]["timeout_s"] = 3
     text = io.StringIO()
     YAML(typ="safe").dump(site, text)
     services.sites.apply(text.getvalue(), "site.yaml", who="test")
