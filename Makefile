@@ -12,11 +12,12 @@ PYTEST_ARGS ?=
 # Built images and downloaded packages of the tests; safe to delete.
 export LEVIER_TEST_CACHE ?= $(HOME)/.cache/levier
 
-.PHONY: help setup demo test lint bench lock clean root
+.PHONY: help setup demo test test-faults lint bench lock clean root
 
 help:
 	@echo "make demo [CHASSIS=qemu|nspawn] [UEFI=1] [KEEP=1]   a virtual rack from power-off to SSH, and back"
 	@echo "make test [TESTS=tests/unit]                        all tests, those that need root included"
+	@echo "make test-faults                                    every step × every fault, as a table"
 	@echo "make lint                                           ruff, mypy --strict, layering"
 	@echo "make bench                                          measurements, printed as ratios"
 	@echo "make setup                                          Debian packages and .venv, what is missing of them"
@@ -34,6 +35,9 @@ demo: root setup
 test: root setup
 	$(PY) -m pytest $(TESTS) --durations=15 --durations-min=1 $(PYTEST_ARGS)
 
+test-faults: root setup
+	$(PY) -m pytest tests/faults -q --no-header -p no:cacheprovider $(PYTEST_ARGS)
+
 lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -42,6 +46,7 @@ lint: setup
 
 bench: root setup
 	$(PY) -m pytest tests/bench -s -o python_files='bench_*.py' $(PYTEST_ARGS)
+	$(PY) -m pytest tests/faults/test_matrix.py -q --no-header --fault-table docs/fault-matrix.md
 
 lock:
 	uv pip compile pyproject.toml --extra dev --python-version 3.11 --override requirements/overrides.txt \

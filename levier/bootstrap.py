@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
 from levier import __version__
 from levier.saga.engine import Saga
+from levier.saga.log import StepLog
 from levier.saga.step import StepRegistry
 from levier.saga.store_patience import StorePatience, patient
 from levier.saga.verbs import Verbs
 from levier.services.boot import BootEntries
 from levier.services.boot_agents import BootAgents
+from levier.services.context import NodeStep
 from levier.services.images import Images
 from levier.services.inventory_view import InventoryView
 from levier.services.netboot_process import SiteDhcp
@@ -55,8 +58,16 @@ def services() -> Services:
     return wire(load_settings())
 
 
-def wire(settings: Settings) -> Services:
-    """Services over the places that `settings` names. Raises StoreUnavailable, IncompatibleVersion."""
+def wire(
+    settings: Settings,
+    *,
+    steps: Iterable[NodeStep] = tuple(STEPS.values()),
+    open_log: Callable[[str], StepLog] | None = None,
+) -> Services:
+    """Services over the places that `settings` names. Raises StoreUnavailable, IncompatibleVersion.
+
+    `steps` and `open_log` (by database URL) are where a rehearsal puts its faults: a step that fails, a log that dies.
+    """
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
     engine = open_engine(settings.database_url)
     upgrade(engine)
@@ -67,12 +78,12 @@ def wire(settings: Settings) -> Services:
     boot_store = BootStore(engine)
     boot_entries = BootEntries(boot_store, seal=seal, dhcp=SiteDhcp(settings, sites))
     provisioning = Provisioning(nodes, addresses, boot_entries, store, settings.image_cache, settings.patience)
-    step_log = SqlStepLog(engine)
+    step_log = open_log(settings.database_url) if open_log else SqlStepLog(engine)
     saga = Saga(step_log, now, __version__)
     prefect = PrefectGateway(settings.prefect_api_url)
     agents_wait = StorePatience(limit_s=AGENT_PATIENCE_S)
     registry = StepRegistry()
-    registry.add(*STEPS.values())
+    registry.add(*steps)
     verbs = Verbs(step_log, SqlVerbLog(engine), registry, clock=now)
     inventory = InventoryView(nodes, addresses, boot_entries, host_key=provisioning.host_key)
     operations = Operations(

@@ -112,6 +112,10 @@ class Operations:
         verb = OrderVerb.RESUME if flow_run_id == status.operation.key else OrderVerb.ROLLBACK
         self._verbs.order(status.id, verb, who=PREFECT, reason="its flow run was started in Prefect", run=flow_run_id)
 
+    def status(self, operation: str) -> OperationStatus:
+        """The fold of the operation's log. Safe to repeat. Raises NotFound."""
+        return self._saga.status(operation)
+
     # --- showing ----------------------------------------------------------------------------------------------------
 
     def show(self, operation: str, *, flow_run: str | None = None) -> dict[str, Any]:

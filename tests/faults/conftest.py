@@ -1,0 +1,71 @@
+"""Runs the cases that were selected, several at a time, and prints the matrix at the end."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.faults.cases import FaultCase
+from tests.faults.conduct import Verdict, judge
+from tests.faults.rack import FaultRack
+from tests.faults.table import Matrix
+
+AT_ONCE = 6
+"""Cases at the same time: they wait for machines more than they compute."""
+MATRIX = pytest.StashKey[Matrix]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fault-table", type=Path, help="write the fault matrix there, as Markdown")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[MATRIX] = Matrix()
+
+
+@pytest.fixture(scope="session")
+def rack() -> Iterator[FaultRack]:
+    """A rack of its own in a directory of its own, both gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="levier-faults-", dir="/var/tmp") as directory:
+        rack = FaultRack(Path(directory), nodes=2 * AT_ONCE)
+        try:
+            rack.start()
+            yield rack
+        finally:
+            rack.stop()
+
+
+@pytest.fixture(scope="session")
+def verdicts(request: pytest.FixtureRequest, rack: FaultRack) -> Iterator[dict[FaultCase, Future[Verdict]]]:
+    """The verdict on every selected case, once it is there."""
+    selected = [
+        item.callspec.params["case"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and "case" in getattr(item, "callspec", _NoCase()).params
+    ]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {case: pool.submit(judge, rack, case) for case in selected}
+        pool.shutdown(cancel_futures=True)
+
+
+class _NoCase:
+    params: dict[str, object] = {}  # noqa: RUF012 - never changed
+
+
+@pytest.fixture
+def matrix(request: pytest.FixtureRequest) -> Matrix:
+    """Where verdicts are noted."""
+    return request.config.stash[MATRIX]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    matrix = config.stash[MATRIX]
+    if matrix.verdicts:
+        terminalreporter.section("faults: step × fault × verdict")
+        terminalreporter.write(matrix.text())
+        if target := config.getoption("--fault-table"):
+            target.write_text(matrix.page(), encoding="utf-8")

@@ -1,0 +1,225 @@
+"""A worker without an orchestrator: the conductor's decisions, the steps' retry policies, and the faults put into it.
+
+It runs in this process or, when it is to be killed, in one of its own. What Prefect adds is tested end to end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from levier import bootstrap
+from levier.domain.errors import Busy, LeaseLost, LevierError, MalformedReply
+from levier.domain.operation import JsonMap, OperationState, OperationStatus, Settlement
+from levier.saga.conductor import Conductor
+from levier.saga.recovery import RunState, plan_recovery
+from levier.saga.step import Step, Undo, should_retry
+from levier.services.operation_run import OperationRun
+from levier.services.registry import Services
+from levier.services.settings import Settings
+from levier.services.steps.sequences import STEPS
+from tests.integration.saga_faults import DeadlyLog, Faulty, Injected, InjectedUnknown, Kill, failing_undo
+
+PROCESS_S = 240.0
+FENCED = 42
+"""Exit status of a worker process that ended by LeaseLost."""
+_LONGEST_DELAY_S = 0.2
+"""What a policy's waiting is cut to: the fault is gone by then, and nobody watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadly:
+    """The process is killed around one event of one step."""
+
+    step: str
+    kill: Kill
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """A step's `do` (or its undo) fails `times` times, before or after its real work."""
+
+    step: str
+    times: int
+    after: bool
+    undo: bool = False
+    retryable: bool = False
+    """The error is one after which the step's policy grants another attempt, if there is such an error."""
+    repeat: bool = False
+    """It is called once more after each success, as by a worker that took over without knowing of it."""
+
+
+Fault = Deadly | Failing
+
+
+class DirectHands:
+    """levier.saga.conductor.Hands without Prefect: retries as tasks/steps.py grants them, waves in this process."""
+
+    def __init__(self, run: OperationRun, parallel: int) -> None:
+        self._run = run
+        self._parallel = parallel
+        self.told: list[str] = []
+
+    @property
+    def conductor(self) -> Conductor:
+        """The conductor with these hands."""
+        return Conductor(self, self._run.registry, self._parallel)
+
+    async def status(self, target: str | None = None) -> OperationStatus:
+        return await self._run.call(self._run.status, target)
+
+    async def cancel_requested(self) -> bool:
+        return await self._run.call(self._run.cancel_requested)
+
+    async def set_state(self, state: OperationState, reason: str = "") -> None:
+        await self._run.call(self._run.set_state, state, reason)
+
+    async def settle(self) -> Settlement:
+        return await self._run.call(self._run.settle)
+
+    async def do_step(self, step: Step[Any], target: str) -> None:
+        await self._patiently(step, lambda: self._run.do(step, target))
+
+    async def undo_step(self, step: Step[Any], target: str) -> None:
+        await self._patiently(step, lambda: self._run.undo(step, target))
+
+    async def hold(self, target: str) -> None:
+        await self._run.call(self._run.hold, target)
+
+    async def release(self, target: str) -> None:
+        await self._run.call(self._run.release, target)
+
+    async def wave(self, number: int, targets: Sequence[str]) -> None:
+        await self.conductor.wave(targets)
+
+    async def unwinding(self, targets: Sequence[str]) -> None:
+        await self.conductor.unwind(targets)
+
+    def tell(self, message: str) -> None:
+        self.told.append(message)
+
+    async def _patiently(self, step: Step[Any], call: Callable[[], object]) -> None:
+        attempt = 1
+        while True:
+            try:
+                await self._run.call(call)
+                return
+            except LevierError as error:
+                delay_s = should_retry(step, error, attempt)
+                if delay_s is None:
+                    raise
+                await asyncio.sleep(min(delay_s, _LONGEST_DELAY_S))  # the policy's pause, cut short
+                attempt += 1
+
+
+def services_with(settings: Settings, faults: Sequence[Fault] = ()) -> Services:
+    """This installation's services with the faults in their steps or in their log."""
+    deadly = [f for f in faults if isinstance(f, Deadly)]
+    open_log = (lambda url: DeadlyLog(url, deadly[0].step, deadly[0].kill)) if deadly else None
+    return bootstrap.wire(settings, steps=_steps([f for f in faults if isinstance(f, Failing)]), open_log=open_log)
+
+
+def _steps(faults: Iterable[Failing]) -> tuple[Step[Any], ...]:
+    steps: dict[str, Step[Any]] = dict(STEPS)
+    for fault in faults:
+        steps[fault.step] = _failing(steps[fault.step], fault)
+    return tuple(steps.values())
+
+
+def _failing(step: Step[Any], fault: Failing) -> Step[Any]:
+    if fault.undo:
+        assert not isinstance(step.undo, Undo), f"{step.name} has no undo that could fail"
+        if fault.repeat:
+            return replace(step, undo=_Repeated(step.undo))
+        return failing_undo(step, times=fault.times, after=fault.after)[0]
+    if fault.repeat:
+        return replace(step, do=_Repeated(step.do))
+    return replace(step, do=Faulty(step.do, _error(step, fault), fault.times, fault.after))
+
+
+def _error(step: Step[Any], fault: Failing) -> type[LevierError]:
+    if not fault.retryable:
+        return InjectedUnknown if fault.after else Injected
+    # Both leave the outcome open to the saga; which one a step may be repeated after is its own policy.
+    candidates: tuple[type[LevierError], ...] = (InjectedUnknown, InjectedGarbled) if fault.after else (InjectedBusy,)
+    return next(e for e in candidates if should_retry(step, e("injected", hint="a test"), 1) is not None)
+
+
+class InjectedBusy(Busy):
+    """A fault of the suite: it did not happen, and may later."""
+
+
+class InjectedGarbled(MalformedReply):
+    """A fault of the suite: it was answered in a way that nobody can read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Repeated:
+    """Calls a function twice, as after a kill between the side effect and its commit."""
+
+    call: Callable[..., JsonMap]
+
+    def __call__(self, *args: Any) -> JsonMap:
+        self.call(*args)
+        return self.call(*args)
+
+
+def order(services: Services, kind: str, nodes: Sequence[str]) -> str:
+    """The operation is planned; its id."""
+    return services.operations.plan(kind, nodes, {}, flow_run_id=str(uuid.uuid4()), who="fault suite")
+
+
+def carry_out(services: Services, operation: str) -> Settlement:
+    """The operation has ended as far as it can be brought."""
+    return _conducted(services, operation, lambda conductor: conductor.carry_out())
+
+
+def take_back(services: Services, operation: str) -> Settlement:
+    """The operation is undone as far as that is possible."""
+    return _conducted(services, operation, lambda conductor: conductor.take_back("rolled back on request"))
+
+
+def recover(services: Services, operation: str) -> Settlement:
+    """What recovery decides about an operation whose flow run has crashed was carried out."""
+    status = services.operations.status(operation)
+    runs = {status.run or status.operation.key: RunState.CRASHED}
+    (action,) = plan_recovery([status], now=bootstrap.now(), runs=runs, code_version=status.operation.code_version)
+    verbs = {"resume": carry_out, "unwind": take_back}
+    return verbs[action.verb.value](services, operation)
+
+
+def _conducted(services: Services, operation: str, how: Callable[[Conductor], Any]) -> Settlement:
+    run = services.operations.take_over(operation, flow_run_id=str(uuid.uuid4()))
+    try:
+        settlement: Settlement = asyncio.run(how(DirectHands(run, parallel=20).conductor))
+        return settlement
+    finally:
+        run.close()
+
+
+def in_a_process(settings: Settings, faults: Sequence[Fault], operation: str, *, back: bool) -> int | None:
+    """The exit status of a process that carried the operation forward, or back: negative for the signal it died of."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    child = context.Process(target=_work, args=(settings, tuple(faults), operation, back))
+    child.start()
+    child.join(PROCESS_S)
+    if child.is_alive():
+        child.kill()
+        child.join()
+        raise AssertionError(f"the worker of {operation} did not end within {PROCESS_S:g} s")
+    return child.exitcode
+
+
+def _work(settings: Settings, faults: tuple[Fault, ...], operation: str, back: bool) -> None:
+    services = services_with(settings, faults)
+    try:
+        (take_back if back else carry_out)(services, operation)
+    except LeaseLost:
+        os._exit(FENCED)
+    os._exit(0)
