@@ -79,7 +79,7 @@ def wire(
     boot_entries = BootEntries(boot_store, seal=seal, dhcp=SiteDhcp(settings, sites))
     provisioning = Provisioning(nodes, addresses, boot_entries, store, settings.image_cache, settings.patience)
     step_log = open_log(settings.database_url) if open_log else SqlStepLog(engine)
-    saga = Saga(step_log, now, __version__)
+    saga = Saga(step_log, now, __version__, lease_s=settings.patience.lease_s)
     prefect = PrefectGateway(settings.prefect_api_url)
     agents_wait = StorePatience(limit_s=AGENT_PATIENCE_S)
     registry = StepRegistry()

@@ -65,6 +65,8 @@ class Saga:
         self._clock = clock
         self._code_version = code_version
         self._lease = timedelta(seconds=lease_s)
+        self.renew_every_s = min(5.0, lease_s / 3)
+        """Seconds between two signs of life of a worker."""
 
     # --- operations -------------------------------------------------------------------------------------------------
 

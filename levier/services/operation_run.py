@@ -32,7 +32,6 @@ from levier.services.provisioning import Provisioning
 
 P = ParamSpec("P")
 T = TypeVar("T")
-RENEW_S = 5.0
 WRITABLE_S = 1.0
 """How long a write proves that the log can be written."""
 RENEW_AGAIN_S = 1.0
@@ -161,7 +160,7 @@ class OperationRun:
         """Renews the lease until closed; a fenced-off worker stops renewing, its next guard or event says why."""
         pause_s = 0.0
         while not self._stop.wait(pause_s):
-            pause_s = RENEW_S
+            pause_s = self._saga.renew_every_s
             try:
                 self._impatient.renew(self._fence)
             except LeaseLost as error:

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, fields
 
 from levier.domain.errors import InvalidRequest
+from levier.saga.engine import LEASE_S
 from levier.services.boot_wait import BootPatience
 
 
@@ -27,6 +28,8 @@ class Patience:
     """From the end of the writing until the host answers by SSH: another self test, and the first boot."""
     clock_timeout_s: float = 60.0
     """For a host's clock to come right, once its time servers are configured."""
+    lease_s: float = LEASE_S
+    """Without a sign of life after which a worker counts as dead."""
 
     @property
     def boot(self) -> BootPatience:

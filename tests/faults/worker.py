@@ -206,7 +206,7 @@ def in_a_process(settings: Settings, faults: Sequence[Fault], operation: str, *,
     """The exit status of a process that carried the operation forward, or back: negative for the signal it died of."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    child = context.Process(target=_work, args=(settings, tuple(faults), operation, back))
+    child = context.Process(target=work, args=(settings, tuple(faults), operation, back))
     child.start()
     child.join(PROCESS_S)
     if child.is_alive():
@@ -216,7 +216,8 @@ def in_a_process(settings: Settings, faults: Sequence[Fault], operation: str, *,
     return child.exitcode
 
 
-def _work(settings: Settings, faults: tuple[Fault, ...], operation: str, back: bool) -> None:
+def work(settings: Settings, faults: tuple[Fault, ...], operation: str, back: bool) -> None:
+    """A worker process: it carries the operation forward, or back, and exits with 0, or FENCED."""
     services = services_with(settings, faults)
     try:
         (take_back if back else carry_out)(services, operation)

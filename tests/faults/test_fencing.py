@@ -1,0 +1,81 @@
+"""Two real workers on one operation: one is paused past its lease, the other takes over, the first one goes on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from levier import bootstrap
+from levier.domain.operation import OperationState, OperationStatus
+from levier.saga.recovery import RecoveryVerb, RunState, plan_recovery
+from tests.faults.rack import FaultRack
+from tests.faults.worker import FENCED, carry_out, order, services_with, take_back, work
+from tests.integration.saga_faults import now
+
+LEASE_S = 2.0
+PAUSED_IN = ("inspect-bmc", "power-on", "await-agent", "write-image", "boot-host", "apply-baseline")
+"""In conversations with the BMC, waits for the agent, and conversations with the host."""
+
+
+def until(condition: Callable[[], bool], what: str, *, timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what}"
+        time.sleep(0.005)  # between two looks
+
+
+def stopped(pid: int) -> bool:
+    """Every thread of the process is stopped."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return all((task / "stat").read_text().rsplit(")", 1)[1].split()[0] in "TZX" for task in tasks)
+
+
+@pytest.mark.parametrize("direction", ["resume", "unwind"])
+@pytest.mark.parametrize("step", PAUSED_IN)
+def test_a_paused_worker_commands_nothing_more(rack: FaultRack, step: str, direction: str) -> None:
+    settings = replace(rack.settings, patience=replace(rack.settings.patience, lease_s=LEASE_S))
+    services = services_with(settings)
+    with rack.a_node() as node:
+        operation = order(services, "expand", [node])
+        first = multiprocessing.get_context("forkserver").Process(target=work, args=(settings, (), operation, False))
+        first.start()
+        try:
+            assert first.pid is not None
+            _pause_in(first.pid, step, lambda: services.operations.status(operation), node)
+            until(lambda: _given_up(services.operations.status(operation)), "the lease to expire")
+            if direction == "resume":
+                assert carry_out(services, operation).state is OperationState.SUCCEEDED
+            else:
+                assert take_back(services, operation).state is OperationState.ROLLED_BACK
+            log, place = services.operations.status(operation), rack.place()
+            os.kill(first.pid, signal.SIGCONT)
+            first.join(60)
+            assert first.exitcode == FENCED
+        finally:
+            first.kill()
+            first.join()
+        assert services.operations.status(operation) == log, "not one event by the fenced-off worker"
+        after = rack.page(node, since=place).events
+        assert after == [], "not one command by the fenced-off worker"
+        if direction == "resume":
+            take_back(services, operation)
+
+
+def _pause_in(pid: int, step: str, look: Callable[[], OperationStatus], node: str) -> None:
+    until(lambda: look().step(step, node).state != "pending", f"{step} to begin")
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: stopped(pid), "the worker to be stopped")
+
+
+def _given_up(status: OperationStatus) -> bool:
+    """Recovery takes the operation away from its worker, whose flow run is said to be running."""
+    runs = {status.run: RunState.RUNNING}
+    (action,) = plan_recovery([status], now=now(), runs=runs, code_version=bootstrap.__version__)
+    return action.verb is not RecoveryVerb.LEAVE
