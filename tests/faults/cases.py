@@ -96,6 +96,7 @@ def _failing_undo(kind: str, step: str) -> Iterator[FaultCase]:
             f"(d) undo fails once, {when}",
             (Failing(step, 1, after, undo=True),),
             OperationState.ROLLED_BACK,
+            begins_back=True,
         )
     yield FaultCase(
         kind,

@@ -23,8 +23,22 @@ class Verdict:
 
 def judge(rack: FaultRack, case: FaultCase) -> Verdict:
     """The case was carried out on a node of its own, and the node given back as it was."""
-    with rack.a_node() as node:
-        return _Trial(rack, case, node).run()
+    try:
+        with rack.a_node() as node:
+            verdict = _Trial(rack, case, node).run()
+            if verdict.wrong:
+                raise _WrongError(verdict)
+            return verdict
+    except _WrongError as error:
+        return error.verdict
+
+
+class _WrongError(Exception):
+    """Not right: the node is not to be lent again."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict)
+        self.verdict = verdict
 
 
 class _Trial:

@@ -31,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def rack() -> Iterator[FaultRack]:
     """A rack of its own in a directory of its own, both gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="levier-faults-", dir="/var/tmp") as directory:
-        rack = FaultRack(Path(directory), nodes=2 * AT_ONCE)
+        rack = FaultRack(Path(directory), nodes=8 * AT_ONCE)
         try:
             rack.start()
             yield rack
