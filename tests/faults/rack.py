@@ -101,7 +101,7 @@ class FaultRack:
 
     @contextmanager
     def a_node(self) -> Iterator[str]:
-        """A node that nobody else uses. It is lent again unless the block ended by an error: who knows what it is then."""
+        """A node that nobody else uses. It is not lent again when the block ends by an error."""
         name = self._free.get(timeout=_READY_S * 10)
         yield name
         self._free.put(name)
