@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import shutil
 import subprocess
 import sys
 import time
@@ -22,7 +21,8 @@ from levier.services.settings import Settings
 from tests.faults.verdict import Sight
 from tests.faults.worker import services_with
 from tests.integration.e2e.ledger import Page
-from tests.integration.prefect_server import free_port
+from tests.rig.levier_in_process import supply
+from tests.rig.sshd import free_port
 
 _READY_S = 60.0
 
@@ -52,16 +52,7 @@ class FaultRack:
         spec = plan_rack(name=self.lab.name, chassis=ChassisKind.STUB, nodes=self._nodes, ports=ports)
         self.lab.up(spec)
         services = self.services = services_with(self.settings)
-        lab = self.lab.status()
-        with services.images.incoming() as file:
-            shutil.copy(lab["image_file"], file)
-            services.images.take_in(spec.image, file, sha256="")
-        with services.images.incoming() as file:
-            shutil.copy(lab["ramdisk_file"], file)
-            services.images.take_in_ramdisk(file)
-        for name, values in json.loads(Path(lab["credentials_file"]).read_text()).items():
-            services.secrets.set(name, values)
-        services.sites.apply(Path(lab["site_file"]).read_text(), lab["site_file"], who="fault suite")
+        supply(services, self.lab)
         self._start_boot_service()
         for node in spec.nodes:
             self._free.put(node.name)

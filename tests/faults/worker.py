@@ -15,21 +15,19 @@ from typing import Any
 
 from levier import bootstrap
 from levier.domain.errors import Busy, LeaseLost, LevierError, MalformedReply
-from levier.domain.operation import JsonMap, OperationState, OperationStatus, Settlement
+from levier.domain.operation import JsonMap, Settlement
 from levier.saga.conductor import Conductor
 from levier.saga.recovery import RunState, plan_recovery
 from levier.saga.step import Step, Undo, should_retry
-from levier.services.operation_run import OperationRun
 from levier.services.registry import Services
 from levier.services.settings import Settings
 from levier.services.steps.sequences import STEPS
 from tests.integration.saga_faults import DeadlyLog, Faulty, Injected, InjectedUnknown, Kill, failing_undo
+from tests.rig.direct_hands import DirectHands
 
 PROCESS_S = 240.0
 FENCED = 42
 """Exit status of a worker process that ended by LeaseLost."""
-_LONGEST_DELAY_S = 0.2
-"""What a policy's waiting is cut to: the fault is gone by then, and nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,66 +53,6 @@ class Failing:
 
 
 Fault = Deadly | Failing
-
-
-class DirectHands:
-    """levier.saga.conductor.Hands without Prefect: retries as tasks/steps.py grants them, waves in this process."""
-
-    def __init__(self, run: OperationRun, parallel: int) -> None:
-        self._run = run
-        self._parallel = parallel
-        self.told: list[str] = []
-
-    @property
-    def conductor(self) -> Conductor:
-        """The conductor with these hands."""
-        return Conductor(self, self._run.registry, self._parallel)
-
-    async def status(self, target: str | None = None) -> OperationStatus:
-        return await self._run.call(self._run.status, target)
-
-    async def cancel_requested(self) -> bool:
-        return await self._run.call(self._run.cancel_requested)
-
-    async def set_state(self, state: OperationState, reason: str = "") -> None:
-        await self._run.call(self._run.set_state, state, reason)
-
-    async def settle(self) -> Settlement:
-        return await self._run.call(self._run.settle)
-
-    async def do_step(self, step: Step[Any], target: str) -> None:
-        await self._patiently(step, lambda: self._run.do(step, target))
-
-    async def undo_step(self, step: Step[Any], target: str) -> None:
-        await self._patiently(step, lambda: self._run.undo(step, target))
-
-    async def hold(self, target: str) -> None:
-        await self._run.call(self._run.hold, target)
-
-    async def release(self, target: str) -> None:
-        await self._run.call(self._run.release, target)
-
-    async def wave(self, number: int, targets: Sequence[str]) -> None:
-        await self.conductor.wave(targets)
-
-    async def unwinding(self, targets: Sequence[str]) -> None:
-        await self.conductor.unwind(targets)
-
-    def tell(self, message: str) -> None:
-        self.told.append(message)
-
-    async def _patiently(self, step: Step[Any], call: Callable[[], object]) -> None:
-        attempt = 1
-        while True:
-            try:
-                await self._run.call(call)
-                return
-            except LevierError as error:
-                delay_s = should_retry(step, error, attempt)
-                if delay_s is None:
-                    raise
-                await asyncio.sleep(min(delay_s, _LONGEST_DELAY_S))  # the policy's pause, cut short
-                attempt += 1
 
 
 def services_with(settings: Settings, faults: Sequence[Fault] = ()) -> Services:

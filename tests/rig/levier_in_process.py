@@ -9,7 +9,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +20,16 @@ from ruamel.yaml import YAML
 from levier.api.boot_app import create_boot_app
 from levier.api.boot_server import boot_server
 from levier.bootstrap import wire
-from levier.domain.errors import LevierError
-from levier.domain.operation import OperationState, OperationStatus, Settlement, StepStatus
+from levier.domain.operation import OperationStatus, Settlement, StepStatus
 from levier.lab.faults import Fault
 from levier.lab.ledger import Event
 from levier.lab.rack import Rack
 from levier.lab.spec import ChassisKind, Ports, plan_rack
-from levier.saga.conductor import Conductor
-from levier.saga.step import Step, should_retry
 from levier.services.boot_files import boot_services
-from levier.services.operation_run import OperationRun
 from levier.services.patience import Patience
 from levier.services.registry import Services
 from levier.services.settings import Settings
+from tests.rig.direct_hands import DirectHands
 from tests.rig.sshd import free_port
 
 BRIEF = Patience(
@@ -45,66 +42,6 @@ BRIEF = Patience(
     clock_timeout_s=1.0,
 )
 """Limits that suit machines which boot in a tenth of a second."""
-PAUSE_SHARE = 0.02
-"""Of the pause between two attempts; how many there are is left alone."""
-
-
-class DirectHands:
-    """Carries out one operation in this process; see levier.saga.conductor.Hands."""
-
-    def __init__(self, run: OperationRun, parallel: int) -> None:
-        self._run = run
-        self._parallel = parallel
-        self.told: list[str] = []
-
-    async def status(self, target: str | None = None) -> OperationStatus:
-        return await self._run.call(self._run.status, target)
-
-    async def cancel_requested(self) -> bool:
-        return await self._run.call(self._run.cancel_requested)
-
-    async def set_state(self, state: OperationState, reason: str = "") -> None:
-        await self._run.call(self._run.set_state, state, reason)
-
-    async def settle(self) -> Settlement:
-        return await self._run.call(self._run.settle)
-
-    async def do_step(self, step: Step[Any], target: str) -> None:
-        await self._attempts(step, lambda: self._run.do(step, target))
-
-    async def undo_step(self, step: Step[Any], target: str) -> None:
-        await self._attempts(step, lambda: self._run.undo(step, target))
-
-    async def _attempts(self, step: Step[Any], act: Callable[[], object]) -> None:
-        attempt = 1
-        while True:
-            try:
-                await self._run.call(act)
-                return
-            except LevierError as error:
-                pause_s = should_retry(step, error, attempt)
-                if pause_s is None:
-                    raise
-            await asyncio.sleep(pause_s * PAUSE_SHARE)
-            attempt += 1
-
-    async def hold(self, target: str) -> None:
-        await self._run.call(self._run.hold, target)
-
-    async def release(self, target: str) -> None:
-        await self._run.call(self._run.release, target)
-
-    async def wave(self, number: int, targets: Sequence[str]) -> None:
-        await self._conductor().wave(targets)
-
-    async def unwinding(self, targets: Sequence[str]) -> None:
-        await self._conductor().unwind(targets)
-
-    def tell(self, message: str) -> None:
-        self.told.append(message)
-
-    def _conductor(self) -> Conductor:
-        return Conductor(self, self._run.registry, self._parallel)
 
 
 @dataclass(frozen=True)
@@ -141,7 +78,7 @@ class LevierInProcess:
         began = time.monotonic()
         run = self.services.operations.take_over(operation, flow_run_id=key, tell=print)
         try:
-            settlement = asyncio.run(Conductor(DirectHands(run, parallel), run.registry, parallel).carry_out())
+            settlement = asyncio.run(DirectHands(run, parallel).conductor.carry_out())
             return Verdict(settlement, run.status(), time.monotonic() - began)
         finally:
             run.close()
@@ -167,7 +104,7 @@ def levier_in_process(directory: Path, *, nodes: int, patience: Patience = BRIEF
         stack.callback(rack.down)
         rack.up(plan_rack(name=name, chassis=ChassisKind.STUB, nodes=nodes, ports=ports))
         services = wire(_settings(directory / "state", boot_port=ports.boot, patience=patience))
-        _supply(services, rack)
+        supply(services, rack)
         stack.enter_context(_boot_service(services, host=str(rack.spec().server)))
         yield LevierInProcess(services, rack)
 
@@ -185,7 +122,7 @@ def _settings(state_dir: Path, *, boot_port: int, patience: Patience) -> Setting
     )
 
 
-def _supply(services: Services, rack: Rack) -> None:
+def supply(services: Services, rack: Rack) -> None:
     """Image, ramdisk, credentials and site are in place, as an operator brings them."""
     status = rack.status()
     services.images.take_in(status["image"], Path(status["image_file"]), sha256="")
