@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,13 +44,14 @@ def stopped(pid: int) -> bool:
 def test_a_paused_worker_commands_nothing_more(rack: FaultRack, step: str, direction: str) -> None:
     settings = replace(rack.settings, patience=replace(rack.settings.patience, lease_s=LEASE_S))
     services = services_with(settings)
+    database = Path(settings.database_url.removeprefix("sqlite:///"))
     with rack.a_node() as node:
         operation = order(services, "expand", [node])
         first = multiprocessing.get_context("forkserver").Process(target=work, args=(settings, (), operation, False))
         first.start()
         try:
             assert first.pid is not None
-            _pause_in(first.pid, step, lambda: services.operations.status(operation), node)
+            _pause_in(first.pid, step, lambda: services.operations.status(operation), node, database)
             until(lambda: _given_up(services.operations.status(operation)), "the lease to expire")
             if direction == "resume":
                 assert carry_out(services, operation).state is OperationState.SUCCEEDED
@@ -68,10 +71,26 @@ def test_a_paused_worker_commands_nothing_more(rack: FaultRack, step: str, direc
             take_back(services, operation)
 
 
-def _pause_in(pid: int, step: str, look: Callable[[], OperationStatus], node: str) -> None:
-    until(lambda: look().step(step, node).state != "pending", f"{step} to begin")
+def _paused_outside_a_transaction(pid: int, database: Path) -> bool:
+    """The process is stopped; False, and it runs again, when it holds SQLite's one write lock: nobody could take over.
+
+    What happens then is another test's subject: everybody waits, as for any database that is away.
+    """
     os.kill(pid, signal.SIGSTOP)
-    until(lambda: stopped(pid), "the worker to be stopped")
+    until(lambda: stopped(pid), "every thread to stop")
+    try:
+        with closing(sqlite3.connect(database, timeout=0.5, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+    except sqlite3.OperationalError:
+        os.kill(pid, signal.SIGCONT)
+        return False
+    return True
+
+
+def _pause_in(pid: int, step: str, look: Callable[[], OperationStatus], node: str, database: Path) -> None:
+    until(lambda: look().step(step, node).state != "pending", f"{step} to begin")
+    until(lambda: _paused_outside_a_transaction(pid, database), "the worker to be stopped")
 
 
 def _given_up(status: OperationStatus) -> bool:
