@@ -132,7 +132,8 @@ def recover(services: Services, operation: str) -> Settlement:
 
 
 def _conducted(services: Services, operation: str, how: Callable[[Conductor], Any], parallel: int = 20) -> Settlement:
-    run = services.operations.take_over(operation, flow_run_id=str(uuid.uuid4()))
+    told: list[str] = []
+    run = services.operations.take_over(operation, flow_run_id=str(uuid.uuid4()), tell=told.append)
     try:
         settlement: Settlement = asyncio.run(how(DirectHands(run, parallel).conductor))
         return settlement
