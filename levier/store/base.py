@@ -53,6 +53,8 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 # Many threads of a flow commit short transactions; they queue for a connection rather than fail.
+IDLE_IN_TRANSACTION_S = 30
+"""Half a lease. PostgreSQL manual, 20.11: the server ends the session, and with it the transaction."""
 _POOL = {"pool_size": 10, "max_overflow": 20, "pool_timeout": 60}
 # A server whose machine vanished sends no reset: a query would wait for TCP's own 15 min (PostgreSQL manual, 32.1.2).
 _NOTICE = {"connect_timeout": 10, "tcp_user_timeout": 30_000, "keepalives_idle": 10, "keepalives_interval": 5}
@@ -67,6 +69,7 @@ def open_engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
         engine = create_engine(url, pool_pre_ping=True, connect_args=_NOTICE, **_POOL)
         event.listen(engine, "handle_error", _forget_connections)
+        event.listen(engine, "connect", _end_idle_transactions)
         return engine
     engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, **_POOL)
     event.listen(engine, "handle_error", _forget_connections)
@@ -123,6 +126,13 @@ def reading(engine: Engine) -> Iterator[Session]:
         Session(bind=connection) as session,
     ):
         yield session
+
+
+def _end_idle_transactions(connection: Any, _record: Any) -> None:
+    """A worker that is stopped in the middle of a write does not keep its rows from those who take over."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_S}s'")
+    connection.commit()
 
 
 def exclusive(session: Session, name: str) -> None:

@@ -30,8 +30,8 @@ _READY_S = 60.0
 class FaultRack:
     """The rack is up, its machines are off, and its site is applied. Nodes are lent to one user at a time."""
 
-    def __init__(self, directory: Path, *, nodes: int, name: str = "faults") -> None:
-        self.lab = Rack.at(name=f"{name}-{os.getpid()}", directory=directory / "lab")
+    def __init__(self, directory: Path, *, nodes: int) -> None:
+        self.lab = Rack.at(name=f"faults-{os.getpid()}", directory=directory / "lab")
         self._boot_port = free_port()
         self.settings = Settings(
             state_dir=directory / "state",

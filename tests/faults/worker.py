@@ -112,9 +112,9 @@ def order(services: Services, kind: str, nodes: Sequence[str]) -> str:
     return services.operations.plan(kind, nodes, {}, flow_run_id=str(uuid.uuid4()), who="fault suite")
 
 
-def carry_out(services: Services, operation: str, *, parallel: int = 20) -> Settlement:
+def carry_out(services: Services, operation: str) -> Settlement:
     """The operation has ended as far as it can be brought."""
-    return _conducted(services, operation, lambda conductor: conductor.carry_out(), parallel)
+    return _conducted(services, operation, lambda conductor: conductor.carry_out())
 
 
 def take_back(services: Services, operation: str) -> Settlement:
@@ -131,11 +131,11 @@ def recover(services: Services, operation: str) -> Settlement:
     return verbs[action.verb.value](services, operation)
 
 
-def _conducted(services: Services, operation: str, how: Callable[[Conductor], Any], parallel: int = 20) -> Settlement:
+def _conducted(services: Services, operation: str, how: Callable[[Conductor], Any]) -> Settlement:
     told: list[str] = []
     run = services.operations.take_over(operation, flow_run_id=str(uuid.uuid4()), tell=told.append)
     try:
-        settlement: Settlement = asyncio.run(how(DirectHands(run, parallel).conductor))
+        settlement: Settlement = asyncio.run(how(DirectHands(run, parallel=1).conductor))
         return settlement
     finally:
         run.close()

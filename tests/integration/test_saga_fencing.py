@@ -10,11 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
-from levier.domain.errors import LeaseLost
+from levier.domain.errors import LeaseLost, StoreUnavailable
 from levier.domain.operation import JsonMap, OperationState
 from levier.saga.engine import Saga
+from levier.store import base
+from levier.store.fencing import hold
 from tests.integration.file_saga import STEPS, FileCase, Files, prepare
+from tests.integration.postgres_server import PostgresServer
 from tests.integration.saga_faults import begin, make_saga, order, process, with_step
 
 FENCED = 42
@@ -138,3 +142,23 @@ def test_many_workers_that_take_over_at_once_leave_one_alive(saga: Saga, databas
     case.check_done()
     events = saga.status(operation)
     assert [s.state for s in events.steps] == ["succeeded"] * len(case.steps)
+
+
+def test_postgresql_takes_the_row_from_a_worker_that_stopped_while_it_held_it(
+    postgres: PostgresServer, migrated_postgres: str, case: FileCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The transaction of the stopped one is ended by the server; the next worker gets the row and goes on."""
+    monkeypatch.setattr(base, "IDLE_IN_TRANSACTION_S", 1)
+    url = postgres.url(postgres.new_database(template=migrated_postgres))
+    first = begin(make_saga(url), case, order(make_saga(url), case).id)
+    engine = base.open_engine(url)
+
+    def stop_in_the_middle() -> None:
+        with base.writing(engine) as session:
+            hold(session, first.fence)
+            begin(make_saga(url), case, first.fence.operation).forward()
+            session.execute(text("SELECT 1"))
+
+    with pytest.raises(StoreUnavailable):
+        stop_in_the_middle()
+    case.check_done()

@@ -222,7 +222,7 @@ CASES = [
     Case("clock two minutes behind", always(K.CLOCK_OFF, seconds=-120.0), READY),
 ]
 BY_NAME = {case.name: case for case in CASES}
-PAGE = Path(__file__).parents[3] / "docs" / "faults.md"
+PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 
 
 @dataclass(frozen=True)
