@@ -109,15 +109,16 @@ def render_chain(*, boot_url: str) -> str:
     return f"#!ipxe\nchain {boot_url}/ipxe/${{netX/mac:hexhyp}} || exit 1\n"
 
 
+CONSOLE_ARGUMENTS = "loglevel=4 console=tty0 console=ttyS0,115200"
+"""Both consoles. Warnings and worse only: a kernel at its usual level shows its command line, which has the token."""
+
+
 def render_script(*, boot_url: str, entry_id: str, token: str, mac: str) -> str:
     """The script of one boot entry. It holds a one-time token: never to be cached or logged."""
     entry = f"{boot_url}/boot/{entry_id}"
     arguments = f"initrd=ramdisk levier.url={boot_url} levier.token={token} levier.mac={mac}"
     return (
-        "#!ipxe\n"
-        f"kernel {entry}/kernel {arguments} console=tty0 console=ttyS0,115200\n"
-        f"initrd --name ramdisk {entry}/ramdisk\n"
-        "boot\n"
+        f"#!ipxe\nkernel {entry}/kernel {arguments} {CONSOLE_ARGUMENTS}\ninitrd --name ramdisk {entry}/ramdisk\nboot\n"
     )
 
 

@@ -172,7 +172,7 @@ def test_scripts_golden() -> None:
     assert agentwire.render_script(boot_url=boot, entry_id="e1", token="T", mac="52:54:00:aa:bb:cc") == (
         "#!ipxe\n"
         "kernel http://10.77.0.1:8480/boot/e1/kernel initrd=ramdisk levier.url=http://10.77.0.1:8480 levier.token=T "
-        "levier.mac=52:54:00:aa:bb:cc console=tty0 console=ttyS0,115200\n"
+        "levier.mac=52:54:00:aa:bb:cc loglevel=4 console=tty0 console=ttyS0,115200\n"
         "initrd --name ramdisk http://10.77.0.1:8480/boot/e1/ramdisk\n"
         "boot\n"
     )
