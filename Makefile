@@ -7,15 +7,17 @@ PY := .venv/bin/python
 CHASSIS ?= qemu
 UEFI ?=
 KEEP ?=
+NODES ?=
 TESTS ?= tests
 PYTEST_ARGS ?=
 # Built images and downloaded packages of the tests; safe to delete.
 export LEVIER_TEST_CACHE ?= $(HOME)/.cache/levier
 
-.PHONY: help setup demo test test-faults lint bench lock clean root
+.PHONY: help setup setup-stub demo test test-faults lint bench lock clean root
 
 help:
 	@echo "make demo [CHASSIS=qemu|nspawn] [UEFI=1] [KEEP=1]   a virtual rack from power-off to SSH, and back"
+	@echo "make demo CHASSIS=stub [NODES=10]                   the same without root"
 	@echo "make test [TESTS=tests/unit]                        all tests, those that need root included"
 	@echo "make test-faults                                    every step × every fault, as a table"
 	@echo "make lint                                           ruff, mypy --strict, layering"
@@ -29,8 +31,11 @@ root:
 setup:
 	@deployments/setup.sh all
 
-demo: root setup
-	$(PY) -m levier demo --chassis $(CHASSIS) $(if $(UEFI),--uefi) $(if $(KEEP),--keep)
+setup-stub:
+	@deployments/setup.sh stub
+
+demo: $(if $(filter stub,$(CHASSIS)),setup-stub,root setup)
+	$(PY) -m levier demo --chassis $(CHASSIS) $(if $(UEFI),--uefi) $(if $(KEEP),--keep) $(if $(NODES),--nodes $(NODES))
 
 test: root setup
 	$(PY) -m pytest $(TESTS) --durations=15 --durations-min=1 $(PYTEST_ARGS)

@@ -1,13 +1,15 @@
 #!/bin/bash
 # Postcondition: every package of debian-packages.txt is installed and .venv holds exactly requirements/lock.txt
-# plus this checkout. Safe to repeat; does nothing when nothing is missing. Usage: setup.sh [packages|venv|all]
+# plus this checkout. Safe to repeat; does nothing when nothing is missing. Usage: setup.sh [packages|venv|all|stub]
+# `stub`: for the virtual rack that needs no root, only the packages of debian-packages-stub.txt.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 2; }
 
-wanted_packages() { sed -e 's/#.*//' deployments/debian-packages.txt | tr -s ' \t' '\n' | sed '/^$/d'; }
+list=deployments/debian-packages.txt
+wanted_packages() { sed -e 's/#.*//' "$list" | tr -s ' \t' '\n' | sed '/^$/d'; }
 
 missing_packages() {
     local package
@@ -66,7 +68,8 @@ install_packages() {
         say "all Debian packages are there"
         return 0
     fi
-    [ "$(id -u)" = 0 ] || die "these Debian packages are missing, and installing them needs root: ${missing[*]}"
+    [ "$(id -u)" = 0 ] || die "Debian packages are missing, and installing them needs root. Run:
+    sudo apt-get install --no-install-recommends ${missing[*]}"
     command -v apt-get >/dev/null || die "no apt-get here: Levier is set up on Debian; install by hand: ${missing[*]}"
     say "installing Debian packages: ${missing[*]}"
     forbid_service_starts
@@ -114,5 +117,6 @@ case ${1:-all} in
     packages) install_packages ;;
     venv) install_venv ;;
     all) install_packages && install_venv ;;
-    *) die "usage: setup.sh [packages|venv|all]" ;;
+    stub) list=deployments/debian-packages-stub.txt && install_packages && install_venv ;;
+    *) die "usage: setup.sh [packages|venv|all|stub]" ;;
 esac

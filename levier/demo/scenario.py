@@ -16,6 +16,7 @@ from levier.cli.output import console
 from levier.demo import checks, report
 from levier.demo.shell import Shell
 from levier.domain.errors import InvalidRequest, LevierError
+from levier.lab.spec import ChassisKind
 
 
 class DemoFailed(LevierError):
@@ -26,7 +27,7 @@ class DemoFailed(LevierError):
 class DemoOptions:
     """What kind of demonstration is wanted."""
 
-    chassis: str
+    chassis: ChassisKind
     firmware: str
     nodes: int
     image: str
@@ -35,16 +36,21 @@ class DemoOptions:
 
 
 def demo(
-    chassis: Annotated[str, typer.Option(help="qemu (real firmware, emulated) or nspawn (native speed)")] = "qemu",
+    chassis: Annotated[
+        ChassisKind, typer.Option(help="qemu: real firmware, emulated; nspawn: native speed; stub: without root")
+    ] = ChassisKind.QEMU,
     uefi: Annotated[bool, typer.Option("--uefi", help="Boot by UEFI instead of BIOS (chassis qemu).")] = False,
     nodes: Annotated[int, typer.Option(min=1, max=50, help="Machines in the rack.")] = 3,
-    image: Annotated[str, typer.Option(help="debian-12 or debian-13")] = "debian-12",
+    image: Annotated[str, typer.Option(help="debian-12 or debian-13; stub brings its own")] = "debian-12",
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end.")] = False,
     name: Annotated[str, typer.Option(help="Name of the lab.")] = "demo",
 ) -> None:
     """Show the main job on a virtual rack: power-off to verified SSH hosts, and rolled back again."""
-    if os.geteuid() != 0:
-        raise InvalidRequest("the demonstration makes network namespaces and virtual machines", hint="run it as root")
+    if chassis is not ChassisKind.STUB and os.geteuid() != 0:
+        raise InvalidRequest(
+            "the demonstration makes network namespaces and virtual machines",
+            hint="run it as root, or take --chassis stub, which needs no root",
+        )
     options = DemoOptions(chassis, "uefi" if uefi else "bios", nodes, image, keep, name)
     state_dir = Path(tempfile.mkdtemp(prefix="levier-demo-", dir="/var/tmp"))
     state_dir.chmod(0o711)  # dnsmasq drops its privileges and still reads below it
@@ -68,20 +74,22 @@ class Scenario:
     def __init__(self, options: DemoOptions, state_dir: Path) -> None:
         self._options = options
         self._state_dir = state_dir
-        self._shell = Shell({**_image_cache(), "LEVIER_STATE_DIR": str(state_dir)})
+        stub = options.chassis is ChassisKind.STUB
+        # What a stub rack brings along is for no other rack.
+        cache = {"LEVIER_IMAGE_CACHE": str(state_dir / "images")} if stub else _image_cache()
+        self._shell = Shell({**cache, "LEVIER_STATE_DIR": str(state_dir)})
         self._operation = ""
 
     def forward(self) -> None:
         """The rack's nodes are hosts. Raises DemoFailed when the ledger says otherwise."""
         options, shell = self._options, self._shell
         shell.run(
-            *("lab", "up", "--name", options.name, "--chassis", options.chassis),
-            *("--nodes", str(options.nodes), "--firmware", options.firmware, "--image", options.image),
+            *("lab", "up", "--name", options.name, "--chassis", options.chassis.value),
+            *("--nodes", str(options.nodes), "--firmware", options.firmware, *self._image_option()),
         )
         lab = self._lab()
         self._require("the rack before", checks.powered_off(lab))
-        shell.run("up", "--detach", "--netns", str(lab["netns"]))
-        shell.run("image", "build", options.image, "--kernel", "cloud")
+        self._start_levier(lab)
         for name, values in json.loads(Path(lab["credentials_file"]).read_text()).items():
             shell.run("secret", "set", name, "--stdin-json", stdin=json.dumps(values))
         shell.run("site", "validate", str(lab["site_file"]))
@@ -93,6 +101,20 @@ class Scenario:
             shell.run("operation", "show", self._operation, check=False)
             raise DemoFailed(f"operation {self._operation} did not succeed", hint="its steps are shown above")
         self._show_hosts()
+
+    def _image_option(self) -> tuple[str, ...]:
+        return () if self._options.chassis is ChassisKind.STUB else ("--image", self._options.image)
+
+    def _start_levier(self, lab: dict[str, Any]) -> None:
+        """Levier runs beside the rack and has what its nodes are booted with and written."""
+        shell = self._shell
+        if self._options.chassis is ChassisKind.STUB:
+            shell.run("up", "--detach", "--no-build-ramdisk")
+            shell.run("ramdisk", "import", str(lab["ramdisk_file"]))
+            shell.run("image", "import", str(lab["image"]), str(lab["image_file"]))
+        else:
+            shell.run("up", "--detach", "--netns", str(lab["netns"]))
+            shell.run("image", "build", self._options.image, "--kernel", "cloud")
 
     def back(self) -> None:
         """The operation is rolled back. Raises DemoFailed when the ledger says otherwise."""

@@ -43,10 +43,12 @@ def up(
     image: Annotated[
         str, typer.Option(help="Image that the site file asks for [default: debian-12, stub levier-stub].")
     ] = "",
-    bmc_port: Annotated[int, typer.Option(help="UDP port of the BMCs (chassis stub).")] = STUB_BMC_PORT,
-    ssh_port: Annotated[int, typer.Option(help="TCP port of the machines' SSH servers (chassis stub).")] = (
-        STUB_SSH_PORT
-    ),
+    bmc_port: Annotated[
+        int, typer.Option(envvar="LEVIER_LAB_BMC_PORT", help="UDP port of the BMCs (chassis stub).")
+    ] = STUB_BMC_PORT,
+    ssh_port: Annotated[
+        int, typer.Option(envvar="LEVIER_LAB_SSH_PORT", help="TCP port of the machines' SSH servers (chassis stub).")
+    ] = STUB_SSH_PORT,
     boot_port: Annotated[
         int, typer.Option(envvar="LEVIER_BOOT_PORT", help="Port of Levier's boot service (chassis stub).")
     ] = BOOT_PORT,

@@ -10,6 +10,7 @@ from bmc_peers import IpmiSim, Scripted, ipmi_sim, scripted_many
 
 from tests.rig.container import Container, running
 from tests.rig.sshd import LoopbackSshd
+from tests.rig.stub_host import StubLogin, stub_host
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +21,12 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackSshd]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StubLogin]:
+    with stub_host(tmp_path_factory.mktemp("stub")) as login:
+        yield login
 
 
 @pytest.fixture(scope="session")

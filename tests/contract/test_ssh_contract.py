@@ -1,4 +1,4 @@
-"""What every `RemoteHost` must do, against real OpenSSH servers: as root, and as another user through sudo."""
+"""What every `RemoteHost` must do: against OpenSSH as root, and as another user through sudo; against a stub host."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ pytestmark = pytest.mark.root
 _EVERY_BYTE = bytes(range(256)) * 4096
 
 
-@pytest.fixture(scope="module", params=["root on this machine", "sudo on debian-12"])
+@pytest.fixture(scope="module", params=["root on this machine", "sudo on debian-12", "a stub host of the lab"])
 def host(request: pytest.FixtureRequest) -> Iterator[RemoteHost]:
     if request.param == "root on this machine":
         opened = open_host(request.getfixturevalue("sshd").target())
+    elif request.param == "a stub host of the lab":
+        opened = open_host(request.getfixturevalue("stub").target())
     else:
         container = request.getfixturevalue("debian_12")
         opened = open_host(container.target(username="ops"), SshOptions(become=True))

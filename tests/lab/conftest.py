@@ -29,7 +29,7 @@ class Bench:
 
     rack: Rack
     spec: RackSpec
-    dhcp: Dnsmasq
+    dhcp: Dnsmasq | None
     service: BootService
 
     def ipmi(self, node: str, *arguments: str) -> str:
@@ -90,7 +90,9 @@ def make_bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
         spec = plan_rack(name=name, **wanted)  # type: ignore[arg-type]
         rack = Rack(name=name, directory=tmp_path / name)
         rack.up(spec)
-        bench = Bench(rack, spec, Dnsmasq(spec.namespace, tmp_path), BootService(spec.namespace))
+        dhcp = Dnsmasq(spec.namespace, tmp_path) if spec.namespace else None
+        service = BootService(spec.namespace, host=str(spec.server), port=spec.boot_port)
+        bench = Bench(rack, spec, dhcp, service)
         made.append(bench)
         return bench
 
@@ -98,7 +100,8 @@ def make_bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
     for bench in made:
         bench.show()
         bench.service.stop()
-        bench.dhcp.stop()
+        if bench.dhcp is not None:
+            bench.dhcp.stop()
         bench.rack.down()
 
 

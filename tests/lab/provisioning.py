@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import socket
 import subprocess
 import tarfile
 import threading
@@ -61,10 +62,11 @@ class Dnsmasq:
 class BootService:
     """Serves files, and the agent protocol for any machine that claims; keeps what it was told, in order.
 
-    `orders` are the answers to `next`, one after the other; then `wait`.
+    `orders` are the answers to `next`, one after the other; then `wait`. Without a namespace it listens here.
     """
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, *, host: str = SERVER, port: int = PORT) -> None:
+        self.url = f"http://{host}:{port}"
         self.files: dict[str, bytes] = {}
         self.requests: list[tuple[str, str]] = []
         """Method and path."""
@@ -89,7 +91,12 @@ class BootService:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=False)
         self._server.socket.close()
-        self._server.socket = listening_socket(namespace_path(namespace), (SERVER, PORT))
+        where = (host, port)
+        self._server.socket = (
+            listening_socket(namespace_path(namespace), where)
+            if namespace
+            else socket.create_server(where, backlog=1024)
+        )
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -109,9 +116,9 @@ class BootService:
 
     def entry_for(self, mac: str) -> None:
         self.script(
-            f"kernel {BOOT_URL}/boot/e1/kernel initrd=ramdisk levier.url={BOOT_URL} levier.token={self.token} "
+            f"kernel {self.url}/boot/e1/kernel initrd=ramdisk levier.url={self.url} levier.token={self.token} "
             f"levier.mac={mac} console=tty0",
-            f"initrd --name ramdisk {BOOT_URL}/boot/e1/ramdisk",
+            f"initrd --name ramdisk {self.url}/boot/e1/ramdisk",
             "boot",
             path=f"/ipxe/{mac.replace(':', '-')}",
         )
@@ -124,11 +131,11 @@ class BootService:
         order = {
             "action": "write",
             "disk": "vda",
-            "image_url": f"{BOOT_URL}/images/{digest}",
+            "image_url": f"{self.url}/images/{digest}",
             "image_sha256": digest,
             "image_size_bytes": str(len(compressed)),
             "raw_size_bytes": str(raw_size_bytes),
-            "seed_url": f"{BOOT_URL}/agent/seed",
+            "seed_url": f"{self.url}/agent/seed",
             **changed,
         }
         self.orders.append("".join(f"{key}={value}\n" for key, value in order.items()))

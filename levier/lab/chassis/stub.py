@@ -7,7 +7,7 @@ import contextlib
 import logging
 import resource
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from levier.domain.bmc import BootDevice
 from levier.domain.errors import LevierError
@@ -19,6 +19,7 @@ from levier.lab.spec import NodeSpec, RackSpec
 from levier.lab.stub.disk import StubDisk
 from levier.lab.stub.firmware import NetworkBoot
 from levier.lab.stub.hooks import Hooks
+from levier.lab.stub.namespaces import UserNamespace, make_user_namespace
 from levier.lab.stub.sysctls import read_sysctls
 from levier.lab.stub.system import StubSystem, forget_system
 from levier.lab.stub.wire import AsyncWire
@@ -34,6 +35,7 @@ class StubRack:
     layout: Layout
     wire: AsyncWire
     sysctls: Mapping[str, bytes]
+    _namespace: list[asyncio.Task[UserNamespace]] = field(default_factory=list)
 
     @classmethod
     def prepared(cls, rack: RackSpec, layout: Layout) -> StubRack:
@@ -48,6 +50,12 @@ class StubRack:
         logging.getLogger("asyncssh").setLevel(logging.WARNING)
         logging.getLogger("httpx").setLevel(logging.WARNING)
         return cls(rack=rack, layout=layout, wire=AsyncWire(), sysctls=read_sysctls())
+
+    async def user_namespace(self) -> UserNamespace:
+        """The rack's user namespace, made when the first host boots. Raises Rejected where that is not allowed."""
+        if not self._namespace:
+            self._namespace.append(asyncio.create_task(make_user_namespace()))
+        return await asyncio.shield(self._namespace[0])
 
 
 class StubChassis:
@@ -153,6 +161,7 @@ class StubChassis:
         system = StubSystem(
             layout=shared.layout,
             node=self._node.name,
+            user_namespace=await shared.user_namespace(),
             sysctls=shared.sysctls,
             ssh_port=shared.rack.ssh_port,
             hooks=self._hooks,

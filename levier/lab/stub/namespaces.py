@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -16,8 +16,9 @@ from pathlib import Path
 from levier.domain.errors import Rejected
 from levier.lab.stub.image import PROGRAMS
 
-_KINDS = ("user", "mnt", "uts")
+_KINDS = ("mnt", "uts")
 _OPTIONS = {"user": "--user", "mnt": "--mount", "uts": "--uts"}
+_ALL_IDS = 65536
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _HOST_DIRECTORIES = ("usr", "etc/alternatives")
 """What every stub host shares with this computer, read only."""
@@ -46,7 +47,8 @@ class Place:
 class Namespaces:
     """The namespaces of one boot of one host, while they are held."""
 
-    def __init__(self, descriptors: dict[str, int]) -> None:
+    def __init__(self, user: UserNamespace, descriptors: dict[str, int]) -> None:
+        self._user = user
         self._descriptors = descriptors
 
     def close(self) -> None:
@@ -59,24 +61,92 @@ class Namespaces:
 
         Whoever kills its process kills all that came of it; so does the end of the process that started it.
         """
-        own = f"/proc/{os.getpid()}/fd"
         return [
-            *("nsenter", "--preserve-credentials"),
-            *(f"{_OPTIONS[kind]}={own}/{descriptor}" for kind, descriptor in self._descriptors.items()),
+            *self._user.entering(self._descriptors),
             # After entering: a change of credentials takes the parent-death signal away (prctl(2)).
             *("setpriv", "--pdeathsig", "KILL"),
             *("unshare", "--pid", "--fork", "--kill-child", "--", *argv),
         ]
 
 
-async def make_namespaces(place: Place, *, console: Path) -> Namespaces:
+class UserNamespace:
+    """The user namespace of a whole rack. In it this process is root over what is its own anyway."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def entering(self, others: Mapping[str, int]) -> list[str]:
+        """The beginning of a command line that enters it, and the other namespaces that are held open here."""
+        own = f"/proc/{os.getpid()}/fd"
+        held = {"user": self._descriptor, **others}
+        return [
+            *("nsenter", "--preserve-credentials"),
+            *(f"{_OPTIONS[kind]}={own}/{descriptor}" for kind, descriptor in held.items()),
+        ]
+
+
+async def make_user_namespace() -> UserNamespace:
+    """A user namespace in which this process' user is root; where that is root already, all its users are there, too.
+
+    Raises Rejected where the kernel allows no such namespaces.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *("unshare", "--user", "--", "/bin/sh", "-c", "echo made; read -r _"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None  # noqa: S101 - asked for
+    assert process.stderr is not None  # noqa: S101
+    try:
+        if await process.stdout.readline() != b"made\n":
+            complaint = (await process.stderr.read()).decode(errors="replace").strip()
+            raise Rejected(
+                f"no user namespace can be made: {complaint}",
+                hint="see sysctl user.max_user_namespaces and kernel.unprivileged_userns_clone",
+            )
+        _map_ids(Path(f"/proc/{process.pid}"))
+        return UserNamespace(os.open(f"/proc/{process.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def _map_ids(process: Path) -> None:
+    """Source: user_namespaces(7). An unprivileged process may map itself alone, and must give up setgroups(2)."""
+    if os.geteuid() == 0:
+        with contextlib.suppress(OSError):  # in a container that has fewer users
+            for name in ("uid_map", "gid_map"):
+                (process / name).write_text(f"0 0 {_ALL_IDS}\n", encoding="ascii")
+            return
+    (process / "setgroups").write_text("deny", encoding="ascii")
+    (process / "uid_map").write_text(f"0 {os.geteuid()} 1\n", encoding="ascii")
+    (process / "gid_map").write_text(f"0 {os.getegid()} 1\n", encoding="ascii")
+
+
+async def make_namespaces(user: UserNamespace, place: Place, *, console: Path) -> Namespaces:
     """Fresh namespaces in which the host has booted. Raises Rejected when it could not; the console tells why."""
     _prepare(place)
     script = files("levier.lab.stub").joinpath("boot.sh").read_text(encoding="utf-8")
     with console.open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            *("unshare", "--user", "--map-root-user", "--mount", "--uts", "--"),
-            *("setpriv", "--pdeathsig", "KILL", "/bin/sh", "-c", script, "boot", str(place.fstab), str(place.root)),
+            *user.entering({}),
+            *(
+                "unshare",
+                "--mount",
+                "--uts",
+                "--",
+                "setpriv",
+                "--pdeathsig",
+                "KILL",
+                "/bin/sh",
+                "-c",
+                script,
+                "boot",
+                str(place.fstab),
+                str(place.root),
+            ),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
@@ -88,7 +158,7 @@ async def make_namespaces(place: Place, *, console: Path) -> Namespaces:
         if await process.stdout.readline() != b"up\n":
             raise Rejected(f"the host's namespaces could not be made; see {console}")
         held = {kind: os.open(f"/proc/{process.pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in _KINDS}
-        return Namespaces(held)
+        return Namespaces(user, held)
     finally:
         process.stdin.close()
         with contextlib.suppress(ProcessLookupError):

@@ -16,7 +16,7 @@ from levier.lab.layout import Layout
 from levier.lab.stub.disk import extract_root
 from levier.lab.stub.hooks import Hooks
 from levier.lab.stub.image import INIT, PROGRAMS
-from levier.lab.stub.namespaces import Namespaces, Place, make_namespaces
+from levier.lab.stub.namespaces import Namespaces, Place, UserNamespace, make_namespaces
 from levier.lab.stub.seed import address_of, apply_seed
 from levier.lab.stub.ssh import HostSsh
 from levier.lab.stub.sysctls import lay_out
@@ -33,6 +33,7 @@ class StubSystem:
         *,
         layout: Layout,
         node: str,
+        user_namespace: UserNamespace,
         sysctls: Mapping[str, bytes],
         ssh_port: int,
         hooks: Hooks,
@@ -41,6 +42,7 @@ class StubSystem:
     ) -> None:
         self._layout = layout
         self._node = node
+        self._user_namespace = user_namespace
         self._sysctls = sysctls
         self._ssh_port = ssh_port
         self._hooks = hooks
@@ -67,7 +69,8 @@ class StubSystem:
             apply_seed(self._root)
         except LevierError as error:
             self._say(f"cloud-init: {error}")
-        self._namespaces = await make_namespaces(self._place(), console=self._layout.console(self._node))
+        console = self._layout.console(self._node)
+        self._namespaces = await make_namespaces(self._user_namespace, self._place(), console=console)
         self._listen_for_power()
         self.address = address_of(self._root)
         if self.address is None:
