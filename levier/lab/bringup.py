@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import time
@@ -42,6 +43,8 @@ def bring_up(spec: RackSpec, layout: Layout) -> None:
             f"the lab {spec.name} is up or was not taken down: {'; '.join(found)}",
             hint=f"run `levier lab down --name {spec.name}` first, or `levier lab up --replace`",
         )
+    if spec.chassis is ChassisKind.STUB:
+        _require_free_ports(spec)
     try:
         _write_files(spec, layout)
         if spec.chassis is ChassisKind.STUB:
@@ -69,6 +72,19 @@ def _require_means(spec: RackSpec) -> None:
         require_qemu(spec.firmware)
     else:
         require_nspawn()
+
+
+def _require_free_ports(spec: RackSpec) -> None:
+    """No other rack's BMCs listen where those of this one will: on this computer's own loopback interface."""
+    for node in spec.nodes:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((node.bmc_address, node.bmc_port))
+            except OSError as error:
+                raise Conflict(
+                    f"UDP port {node.bmc_port} of {node.bmc_address} cannot be had: {error.strerror}",
+                    hint="take the other rack down, or choose --bmc-port, --ssh-port and --boot-port for this one",
+                ) from error
 
 
 def _prepare_kernel(spec: RackSpec) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import secrets
 import socket
 import subprocess
 import tarfile
@@ -73,8 +74,13 @@ class BootService:
         self.claims: list[str] = []
         self.reports: list[dict[str, str]] = []
         self.orders: list[str] = []
+        self.orders_of: dict[str, list[str]] = {}
+        """MAC → the orders of that machine alone; then those in `orders`."""
+        self.seed_of: dict[str, bytes] = {}
         self.token = "token-of-the-script"
-        self._session = "secret-of-the-session"
+        self._sessions: dict[str, str] = {}
+        """Secret → MAC."""
+        self._stalled: dict[str, threading.Event] = {}
         service = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -128,6 +134,17 @@ class BootService:
         digest = hashlib.sha256(compressed).hexdigest()
         self.files[f"/images/{digest}"] = compressed
         self.files["/agent/seed"] = seed
+        self.orders.append(self._order(digest, compressed, raw_size_bytes, changed))
+
+    def order_for(self, mac: str, compressed: bytes, *, raw_size_bytes: int, seed: bytes) -> None:
+        """The machine with this MAC is told to write the image and its own seed, and to reboot."""
+        digest = hashlib.sha256(compressed).hexdigest()
+        self.files[f"/images/{digest}"] = compressed
+        self.files["/agent/seed"] = b""
+        self.seed_of[mac] = seed
+        self.orders_of[mac] = [self._order(digest, compressed, raw_size_bytes, {}), "action=reboot\n"]
+
+    def _order(self, digest: str, compressed: bytes, raw_size_bytes: int, changed: Mapping[str, str]) -> str:
         order = {
             "action": "write",
             "disk": "vda",
@@ -138,7 +155,11 @@ class BootService:
             "seed_url": f"{self.url}/agent/seed",
             **changed,
         }
-        self.orders.append("".join(f"{key}={value}\n" for key, value in order.items()))
+        return "".join(f"{key}={value}\n" for key, value in order.items())
+
+    def stall(self, prefix: str) -> threading.Event:
+        """Answers to paths that begin so stop half-way until the event is set; they end early then."""
+        return self._stalled.setdefault(prefix, threading.Event())
 
     def stages(self) -> list[str]:
         return [f"{r['stage']}/{r['state']}" for r in self.reports if r["state"] != "progress"]
@@ -147,13 +168,27 @@ class BootService:
     def _get(self, request: BaseHTTPRequestHandler) -> None:
         self.requests.append(("GET", request.path))
         body = self.files.get(request.path)
+        mac: str | None = None
         protected = request.path.startswith(("/images/", "/agent/"))
         if body is None:
             _answer(request, 404, b"error=not here\n")
-        elif protected and request.headers["Authorization"] != f"Bearer {self._session}":
+        elif protected and (mac := self._machine(request)) is None:
             _answer(request, 403, b"error=no session\n")
+        elif stalled := next(
+            (e for p, e in self._stalled.items() if request.path.startswith(p) and not e.is_set()), None
+        ):
+            request.send_response(200)
+            request.send_header("Content-Length", str(len(body)))
+            request.end_headers()
+            request.wfile.write(body[: len(body) // 2])
+            stalled.wait(60)
+            request.close_connection = True
         else:
-            _answer(request, 200, body)
+            _answer(request, 200, self.seed_of.get(mac or "", body) if request.path == "/agent/seed" else body)
+
+    def _machine(self, request: BaseHTTPRequestHandler) -> str | None:
+        """The MAC of the machine whose session this is."""
+        return self._sessions.get((request.headers["Authorization"] or "").removeprefix("Bearer "))
 
     def _post(self, request: BaseHTTPRequestHandler) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length", 0))).decode()
@@ -164,13 +199,19 @@ class BootService:
                 _answer(request, 403, b"error=unknown token\n")
                 return
             self.claims.append(body)
-            _answer(request, 200, f"session={self._session}\n".encode())
-        elif bearer != self._session:
+            session = secrets.token_hex(16)
+            self._sessions[session] = next(
+                (v for k, v in _pairs(body) if k.startswith("nic.") and k.endswith(".mac")), ""
+            )
+            _answer(request, 200, f"session={session}\n".encode())
+        elif bearer not in self._sessions:
             _answer(request, 403, b"error=no session\n")
         elif request.path == "/agent/next":
-            _answer(request, 200, (self.orders.pop(0) if self.orders else self._wait()).encode())
+            own = self.orders_of.get(self._sessions[bearer])
+            orders = own or self.orders
+            _answer(request, 200, (orders.pop(0) if orders else self._wait()).encode())
         else:
-            self.reports.append(dict(line.split("=", 1) for line in body.splitlines()))
+            self.reports.append(dict(_pairs(body)))
             _answer(request, 200, b"ok=1\n")
 
     def _wait(self) -> str:
@@ -179,6 +220,10 @@ class BootService:
         while not self.orders and time.monotonic() < deadline:
             time.sleep(0.02)
         return self.orders.pop(0) if self.orders else "action=wait\n"
+
+
+def _pairs(body: str) -> list[tuple[str, str]]:
+    return [(key, value) for key, _, value in (line.partition("=") for line in body.splitlines())]
 
 
 def _answer(request: BaseHTTPRequestHandler, status: int, body: bytes) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from drivers.bmc import BMC_DRIVERS
 from drivers.images.seed import SeedSpec, render_seed
@@ -71,12 +72,12 @@ def login_of(spec: RackSpec, index: int = 0) -> StubLogin:
     return StubLogin(node.name, node.mac, f"127.78.16.{index + 1}", spec.ssh_port)
 
 
-def order_host(service: BootService, rack: Rack, login: StubLogin, **changed: str) -> None:
+def order_host(service: BootService, rack: Rack, login: StubLogin, **changed: Any) -> None:
     """The boot service tells the next machine to write the rack's image with the host's seed, and to reboot."""
     service.agent_script()
     service.entry_for(login.mac)
     image = rack.layout.image.read_bytes()
-    service.order_image(image, raw_size_bytes=RAW_SIZE, seed=login.seed(), **changed)
+    service.order_image(image, **{"raw_size_bytes": RAW_SIZE, "seed": login.seed(), **changed})
     service.orders.append("action=reboot\n")
 
 

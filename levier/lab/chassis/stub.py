@@ -137,7 +137,11 @@ class StubChassis:
     async def _network_boot(self) -> Verdict | None:
         shared = self._shared
         disk = StubDisk(
-            shared.layout.disk(self._node.name), wire=shared.wire, hooks=self._hooks, written=self._image_written
+            shared.layout.disk(self._node.name),
+            size_bytes=shared.rack.disk_gib << 30,
+            wire=shared.wire,
+            hooks=self._hooks,
+            written=self._image_written,
         )
         boot = NetworkBoot(
             rack=shared.rack,

@@ -36,8 +36,11 @@ _NOISE = (
 class StubDisk:
     """Fits `levier.lab.guest.agent.RootDisk`. `written` is told the bytes that the disk took, as it takes them."""
 
-    def __init__(self, disk: Path, *, wire: AsyncWire, hooks: Hooks, written: Callable[[int], None]) -> None:
+    def __init__(
+        self, disk: Path, *, size_bytes: int, wire: AsyncWire, hooks: Hooks, written: Callable[[int], None]
+    ) -> None:
         self._disk = disk
+        self._size_bytes = size_bytes
         self._wire = wire
         self._hooks = hooks
         self._written = written
@@ -45,21 +48,20 @@ class StubDisk:
     @property
     def size_bytes(self) -> int:
         """The disk's size."""
-        return self._disk.stat().st_size
+        return self._size_bytes
 
     async def write(self, url: str, *, bearer: str, progress: Progress) -> Received:
         """The disk holds the image that `url` serves as one zstd stream, and zeros elsewhere."""
         await self._hooks.agent_stage("write")
-        size_bytes = self.size_bytes
         digest = Digest()
         try:
             async with self._wire.stream(url, bearer=bearer) as pieces:
                 failure = await self._unpack(pieces, digest, progress, target=self._hooks.image_target(self._disk))
         finally:
-            content_bytes = self.size_bytes
-            os.truncate(self._disk, size_bytes)
-        if content_bytes > size_bytes:
-            raise Rejected(f"the image is larger than the disk ({size_bytes} bytes)")
+            content_bytes = self._disk.stat().st_size
+            os.truncate(self._disk, self._size_bytes)
+        if content_bytes > self._size_bytes:
+            raise Rejected(f"the image is larger than the disk ({self._size_bytes} bytes)")
         return Received(digest.size_bytes, digest.sha256, failure)
 
     async def _unpack(self, pieces: AsyncIterator[bytes], digest: Digest, progress: Progress, *, target: Path) -> str:
