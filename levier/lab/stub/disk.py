@@ -166,26 +166,26 @@ def _seed_script(archive: bytes, work: Path) -> str:
     lines: list[str] = []
     try:
         with tarfile.open(fileobj=io.BytesIO(archive)) as seed:
-            members = [member for member in seed if member.name.strip("./")]
-            seed.extractall(work, members=[m for m in members if m.isfile() or m.isdir()], filter="tar")
+            for number, member in enumerate(seed):
+                lines += _member_lines(seed, member, work / str(number))
     except (tarfile.TarError, OSError) as error:
         raise Rejected(f"the seed cannot be unpacked: {error}") from error
-    made: set[str] = set()
-    for member in members:
-        path = member.name.strip("/").removeprefix("./")
-        if '"' in path or "\n" in path or ".." in path.split("/"):
-            raise Rejected(f"the seed holds a file that cannot be: {path!r}")
-        parts = path.split("/")
-        for depth in range(1, len(parts) + member.isdir()):
-            _make_directory("/".join(parts[:depth]), lines, made)
-        if member.isfile():
-            lines += [f'rm "/{path}"', f'write "{work / path}" "/{path}"']
-        elif member.isdir():
-            lines.append(f'set_inode_field "/{path}" mode 0{stat.S_IFDIR | member.mode:o}')
-    return "\n".join(lines) + "\n"
+    return "\n".join(dict.fromkeys(lines)) + "\n"
 
 
-def _make_directory(path: str, lines: list[str], made: set[str]) -> None:
-    if path not in made:
-        made.add(path)
-        lines.append(f'mkdir "/{path}"')
+def _member_lines(seed: tarfile.TarFile, member: tarfile.TarInfo, copy: Path) -> list[str]:
+    """The commands for one file or directory and those above it; other kinds are left out, as no seed has any."""
+    parts = [part for part in member.name.split("/") if part not in ("", ".")]
+    if ".." in parts or any(char in member.name for char in '"\n'):
+        raise Rejected(f"the seed holds a file that cannot be: {member.name!r}")
+    path = "/".join(parts)
+    lines = [f'mkdir "/{"/".join(parts[:depth])}"' for depth in range(1, len(parts) + member.isdir())]
+    content = seed.extractfile(member)
+    if content is not None:
+        copy.touch(mode=0o600)
+        copy.write_bytes(content.read())
+        copy.chmod(member.mode & 0o7777)
+        lines += [f'rm "/{path}"', f'write "{copy}" "/{path}"']
+    elif member.isdir() and parts:
+        lines.append(f'set_inode_field "/{path}" mode 0{stat.S_IFDIR | member.mode:o}')
+    return lines
