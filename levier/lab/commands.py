@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from levier.domain.errors import NotFound, Rejected
 
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where the system's programs are; the PATH of an ordinary user lacks those for administration."""
+
 
 def run_program(argv: Sequence[str], *, stdin: str | None = None, timeout_s: float = 60.0) -> str:
     """The program ended with status 0; its standard output is returned.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import resource
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from levier.domain.bmc import BootDevice
 from levier.domain.errors import LevierError
 from levier.lab.chassis import Boot, BootEnd, EndReason, Written
+from levier.lab.commands import SYSTEM_PATH
 from levier.lab.guest.ipxe import Verdict
 from levier.lab.layout import Layout
 from levier.lab.ledger import EventKind, Record
@@ -40,6 +42,7 @@ class StubRack:
     @classmethod
     def prepared(cls, rack: RackSpec, layout: Layout) -> StubRack:
         """This process is fit for a whole rack. To be called once, inside the event loop."""
+        os.environ["PATH"] = SYSTEM_PATH
         # A running host takes five descriptors; the hard limit is what an unprivileged user may have.
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

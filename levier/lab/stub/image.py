@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from levier.domain.errors import NotFound
-from levier.lab.commands import run_program
+from levier.lab.commands import SYSTEM_PATH, run_program
 
 _PROGRAMS = {
     "debugfs": "e2fsprogs",
@@ -25,7 +25,6 @@ _PROGRAMS = {
     "unshare": "util-linux",
     "zstd": "zstd",
 }
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MIB = 1 << 20
 _ROOT_MIB = 8
 _LAYOUT = f"label: gpt\nstart=1MiB, size={_ROOT_MIB}MiB, name=root, type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709\n"
@@ -82,7 +81,9 @@ _LINKS = {
 
 def require_stub() -> None:
     """All programs of this chassis are installed. Raises NotFound with what to install."""
-    missing = sorted({package for program, package in _PROGRAMS.items() if shutil.which(program, path=_PATH) is None})
+    missing = sorted(
+        {package for program, package in _PROGRAMS.items() if shutil.which(program, path=SYSTEM_PATH) is None}
+    )
     if missing:
         raise NotFound("programs for the stub chassis are missing", hint=f"apt install {' '.join(missing)}")
 

@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from levier.domain.errors import Rejected
+from levier.lab.commands import SYSTEM_PATH
 from levier.lab.stub.image import PROGRAMS
 
 _KINDS = ("mnt", "uts")
@@ -23,11 +24,10 @@ _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _HOST_DIRECTORIES = ("usr", "etc/alternatives")
 """What every stub host shares with this computer, read only."""
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEPT_FLAGS = frozenset({"nosuid", "nodev", "noexec"})
 """A mount's flags that another user namespace may not take away (mount_namespaces(7)), so they are asked for again."""
 ENVIRONMENT = {
-    "PATH": f"/{PROGRAMS}:{_PATH}",
+    "PATH": f"/{PROGRAMS}:{SYSTEM_PATH}",
     "HOME": "/root",
     "USER": "root",
     "LOGNAME": "root",
@@ -150,7 +150,7 @@ async def make_namespaces(user: UserNamespace, place: Place, *, console: Path) -
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
-            env={**ENVIRONMENT, "PATH": _PATH},
+            env={**ENVIRONMENT, "PATH": SYSTEM_PATH},
         )
     assert process.stdout is not None  # noqa: S101 - asked for
     assert process.stdin is not None  # noqa: S101
