@@ -79,6 +79,11 @@ class Adoption:
         self._suspects: set[UUID] = set()
         self._log = get_logger("levier.adoption")
 
+    @property
+    def suspects(self) -> frozenset[UUID]:
+        """Runs that the next sweep may take up or cancel."""
+        return frozenset(self._suspects)
+
     async def sweep(self, runner: RunnerView, *, confirm: bool) -> dict[UUID, Verdict]:
         """Runs of this runner without a process are scheduled again or cancelled; what was done. Safe to repeat.
 

@@ -23,8 +23,10 @@ from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, Proc
 
 from flows.adoption import Adoption, RunnerView
 from flows.deployments import POOL, default_file, ensure_work_pool, read_file, register
+from flows.disagreement import Disagreement
 from flows.engine import RUNNER_PID
 from levier.domain.errors import LevierError
+from tasks.recovery import recover_now
 
 SWEEP_INTERVAL_S = 2.0
 _log = get_logger("levier.runner")
@@ -82,18 +84,21 @@ async def serve(*, name: str, limit: int, queues: list[str] | None, deployments:
     _stop_on_sigterm(worker)
     async with asyncio.TaskGroup() as group:
         group.create_task(worker.start(printer=started))
-        group.create_task(_sweep_for_ever(adoption, worker))
+        group.create_task(_sweep_for_ever(adoption, Disagreement(POOL, recover_now), worker))
 
 
-async def _sweep_for_ever(adoption: Adoption, worker: LevierWorker) -> None:
+async def _sweep_for_ever(adoption: Adoption, disagreement: Disagreement, worker: LevierWorker) -> None:
+    """Runs that lost their process go on, and operations whose run ended under them are recovered: first thing, too."""
     while True:
-        await asyncio.sleep(SWEEP_INTERVAL_S)
         try:
             done = await adoption.sweep(worker.view(), confirm=True)
+            worker.killed.difference_update(done)
+            await disagreement.sweep(adopting=worker.killed | adoption.suspects)
         except httpx.HTTPError as error:
             _log.warning("the Prefect server does not answer the sweep for lost runs: %s", error)
-            continue
-        worker.killed.difference_update(done)
+        except LevierError as error:
+            _log.warning("recovery cannot be planned: %s", error)
+        await asyncio.sleep(SWEEP_INTERVAL_S)
 
 
 def _stop_on_sigterm(worker: LevierWorker) -> None:

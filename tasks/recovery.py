@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from levier import bootstrap
-from levier.saga.recovery import RecoveryAction
+from levier.saga.recovery import RecoveryAction, RecoveryVerb
+
+AT_REST = (RecoveryVerb.LEAVE, RecoveryVerb.REFUSE)
+
+
+def recover_now(but: Collection[str]) -> list[str]:
+    """What is due is done, but for the flow runs `but`; in words. No task: the runner calls it. Safe to repeat.
+
+    Blocks for milliseconds. Raises StoreUnavailable, Unreachable.
+    """
+    recovery = bootstrap.services().recovery
+    due = [action for action in recovery.plan() if action.verb not in AT_REST and action.run not in but]
+    return [f"{done['operation']}: {done['reason']}: {done['done']}" for done in recovery.execute(due)]
 
 
 @task(name="plan-recovery", cache_policy=NO_CACHE, persist_result=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from levier.domain.errors import MalformedReply, Rejected
 from levier.domain.ssh import RemoteHost
@@ -22,13 +23,16 @@ def clock_offset_s(host: RemoteHost) -> float:
     return int(said) + 0.5 - now
 
 
-def verify_clock(host: RemoteHost, *, timeout_s: float) -> float:
+def verify_clock(host: RemoteHost, *, timeout_s: float, check: Callable[[], None] | None = None) -> float:
     """The host's clock is right to 5 minutes; its offset in seconds. Waits `timeout_s` for it to be set right.
 
-    Changes nothing, safe to repeat. Raises Rejected with the offset.
+    `check` is called at every look, and ends the waiting by raising. Changes nothing, safe to repeat. Raises Rejected
+    with the offset.
     """
     deadline = time.monotonic() + timeout_s
     while abs(offset_s := clock_offset_s(host)) > TOLERANCE_S:
+        if check is not None:
+            check()
         if time.monotonic() + _POLL_S > deadline:
             raise Rejected(
                 f"the host's clock is {abs(offset_s):.0f} s {'ahead' if offset_s > 0 else 'behind'}, and was not set "

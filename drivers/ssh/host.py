@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -97,12 +97,13 @@ class ParamikoHost:
         """
         return reboot_and_wait(self, timeout_s=timeout_s, drop_connection=self.close)
 
-    def wait_until_up(self, *, timeout_s: float = 600.0) -> None:
+    def wait_until_up(self, *, timeout_s: float = 600.0, check: Callable[[], None] | None = None) -> None:
         """The host runs commands over a verified, authenticated connection. Safe to repeat.
 
-        Raises the last Unreachable, Busy or OutcomeUnknown after `timeout_s` (s); AuthFailed at once.
+        `check` is called before every attempt, and ends the waiting by raising (a cancellation). Raises the last
+        Unreachable, Busy or OutcomeUnknown after `timeout_s` (s); AuthFailed at once.
         """
-        wait_until_up(self, timeout_s=timeout_s)
+        wait_until_up(self, timeout_s=timeout_s, check=check or _nothing_to_check)
 
     def close(self) -> None:
         """The connection is closed; the next call makes another. Safe to repeat."""
@@ -207,6 +208,10 @@ class ParamikoHost:
             if self._transport is transport:
                 self._transport = None
         transport.close()
+
+
+def _nothing_to_check() -> None:
+    """Whoever waits has no reason to stop."""
 
 
 def _shortened(command: str) -> str:

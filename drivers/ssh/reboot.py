@@ -27,10 +27,14 @@ class Runner(Protocol):
         ...
 
 
-def wait_until_up(host: Runner, *, timeout_s: float) -> None:
-    """The host ran a command that changes nothing. Safe to repeat; raises the last error after `timeout_s` (s)."""
+def wait_until_up(host: Runner, *, timeout_s: float, check: Callable[[], None]) -> None:
+    """The host ran a command that changes nothing. Safe to repeat; raises the last error after `timeout_s` (s).
+
+    `check` is called before every attempt; what it raises ends the waiting.
+    """
     deadline = time.monotonic() + timeout_s
     while True:
+        check()
         try:
             host.run("true", timeout_s=_PROBE_TIMEOUT_S)
             return

@@ -7,6 +7,7 @@
     ├── NotFound                the named thing does not exist; nothing was touched
     ├── Conflict                the thing is held or changed by someone else; nothing was touched
     ├── LeaseLost               this worker was fenced off: another one took over; stop at once
+    ├── Cancelled               somebody wants the operation stopped: left off at a safe point, to be undone
     ├── IncompatibleVersion     the operation was begun by code this version cannot continue
     ├── UndoFailed              an undo could not finish; a person must decide
     ├── Irreversible            the step cannot be undone: forward retry or hold; nothing was touched
@@ -53,6 +54,10 @@ class Conflict(LevierError):
 
 class LeaseLost(LevierError):
     """This worker's lease generation is no longer current: it may write and command nothing more."""
+
+
+class Cancelled(LevierError):
+    """The step was left off at a safe point, because somebody wants the operation stopped; it is undone next."""
 
 
 class IncompatibleVersion(LevierError):

@@ -171,7 +171,9 @@ def fold_operation(
         finished=state.at if state.state in SETTLED else None,
         steps=steps,
         targets=_with_observations(
-            _outcomes(steps, resumed_at=state.seq if state.state is OperationState.RUNNING else 0), operation_events
+            _outcomes(steps, resumed_at=state.seq if state.state is OperationState.RUNNING else 0),
+            steps,
+            operation_events,
         ),
         cancel_requested=open_cancel(operation_events),
         takeovers=sum(1 for e in taken if e.seq > progress),
@@ -214,10 +216,13 @@ def open_cancel(events: Iterable[OperationEvent]) -> JsonMap | None:
 
 
 def _with_observations(
-    targets: Mapping[str, TargetStatus], events: Iterable[OperationEvent]
+    targets: Mapping[str, TargetStatus], steps: Sequence[StepStatus], events: Iterable[OperationEvent]
 ) -> Mapping[str, TargetStatus]:
-    seen = {str(e.detail.get("target")): e.detail for e in events if e.kind is OperationEventKind.OBSERVED}
-    return {name: replace(target, observed=seen.get(name)) for name, target in targets.items()}
+    seen = {str(e.detail.get("target")): e for e in events if e.kind is OperationEventKind.OBSERVED}
+    moved = {name: max((s.last_seq for s in steps if s.target == name), default=0) for name in targets}
+    # What was seen before a step moved on says nothing about now.
+    valid = {name: {**e.detail, "at": e.at.isoformat()} for name, e in seen.items() if e.seq > moved.get(name, 0)}
+    return {name: replace(target, observed=valid.get(name)) for name, target in targets.items()}
 
 
 def _outcomes(steps: Sequence[StepStatus], *, resumed_at: int) -> Mapping[str, TargetStatus]:

@@ -197,7 +197,7 @@ class TargetStatus:
     error: str | None = None
     """`step: message` of the step that failed first."""
     observed: JsonMap | None = None
-    """What was seen of it after the last undo; None: nobody has looked."""
+    """What was seen of it after the last undo, and `at` what time; None: nobody has looked since it moved."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ TREATMENTS: tuple[tuple[type[errors.LevierError], Treatment], ...] = (
     (errors.NotFound, Treatment(NEVER, 404)),
     (errors.Conflict, Treatment(NEVER, 409)),
     (errors.LeaseLost, Treatment(NEVER, 409)),
+    (errors.Cancelled, Treatment(NEVER, 409)),
     (errors.IncompatibleVersion, Treatment(NEVER, 409)),
     (errors.UndoFailed, Treatment(NEVER, 500)),
     (errors.Irreversible, Treatment(NEVER, 409)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -76,8 +77,8 @@ class RemoteHost(Protocol):
         """The host runs a new boot (another boot id), which is returned."""
         ...
 
-    def wait_until_up(self, *, timeout_s: float = 600.0) -> None:
-        """The host accepts a verified, authenticated SSH connection."""
+    def wait_until_up(self, *, timeout_s: float = 600.0, check: Callable[[], None] | None = None) -> None:
+        """The host accepts a verified, authenticated SSH connection. `check` is called between two attempts."""
         ...
 
     def close(self) -> None:

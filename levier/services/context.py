@@ -38,6 +38,10 @@ class Grip(Protocol):
         """This worker still owns the operation. Raises LeaseLost."""
         ...
 
+    def check(self) -> None:
+        """As `guard`, and nobody wants the operation stopped. Raises LeaseLost, Cancelled."""
+        ...
+
     def hold(self) -> int:
         """The operation holds the node's lease; its generation. Safe to repeat. Raises Conflict."""
         ...
@@ -144,6 +148,13 @@ class NodeContext:
         LeaseLost.
         """
         self.grip.guard()
+
+    def check(self) -> None:
+        """Going on makes sense: for the safe points of a long wait, and of forward steps only.
+
+        Raises LeaseLost; Cancelled when somebody wants the operation stopped.
+        """
+        self.grip.check()
 
     def bmc(self) -> Bmc:
         """The node's BMC driver. Safe to repeat. Raises NotFound for an unknown credential."""

@@ -15,18 +15,21 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 
-from levier.domain.errors import LeaseLost, StoreUnavailable
+from levier.domain.errors import Cancelled, LeaseLost, StoreUnavailable
 from levier.domain.operation import (
     SETTLED,
     Fence,
     JsonMap,
+    OperationEventKind,
     OperationState,
     OperationStatus,
     Settlement,
 )
 from levier.saga.engine import Saga
+from levier.saga.proof import proofs_due, seen_by, states_before
 from levier.saga.step import Step, StepRegistry, Undo
 from levier.saga.store_patience import StorePatience
+from levier.saga.verbs import Verbs
 from levier.services.context import NodeContext, NodeDrivers, OperationTerms
 from levier.services.provisioning import Provisioning
 
@@ -36,6 +39,8 @@ WRITABLE_S = 1.0
 """How long a write proves that the log can be written."""
 RENEW_AGAIN_S = 1.0
 """After a renewal that failed: once the database is back, nobody is to take this worker for dead."""
+CANCEL_LOOK_S = 0.5
+"""Between two looks for a request to cancel, by steps that wait."""
 log = structlog.get_logger()
 
 
@@ -48,6 +53,7 @@ class OperationRun:
     def __init__(
         self,
         saga: Saga,
+        verbs: Verbs,
         registry: StepRegistry,
         services: Provisioning,
         terms: OperationTerms,
@@ -58,6 +64,8 @@ class OperationRun:
         self._stop = threading.Event()
         patience = StorePatience(wait=self._stop.wait, tell=tell)
         self.terms = terms
+        self._verbs = verbs
+        self._patience = patience
         self.registry = registry
         self._impatient = saga
         self._saga = saga.patient(patience)
@@ -66,6 +74,7 @@ class OperationRun:
         self._written = 0.0
         self._contexts: dict[str, NodeContext] = {}
         self._lock = threading.Lock()
+        self._cancel = _CancelFlag(self.cancel_requested)
         self._pool = ThreadPoolExecutor(max_workers=64, thread_name_prefix="step")
         self._heart = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._heart.start()
@@ -92,7 +101,11 @@ class OperationRun:
         return self._saga.cancel_requested(self.operation)
 
     def do(self, step: Step[NodeContext], node: str) -> JsonMap:
-        """One attempt at `step`; recorded outputs without acting if it was done before. Raises what the step raises."""
+        """One attempt at `step`; recorded outputs without acting if it was done before. Raises what the step raises.
+
+        None once somebody wants the operation stopped: Cancelled is raised, also before a further attempt.
+        """
+        self.check()
         return self._saga.run(self._fence, step, replace(self._context(node), step=step), target=node)
 
     def undo(self, step: Step[NodeContext], node: str) -> None:
@@ -109,12 +122,25 @@ class OperationRun:
         return self._saga.acquire_lease(self._fence, node).generation
 
     def release(self, node: str) -> None:
-        """The operation does not hold the node any more and its drivers are closed. Safe to repeat."""
+        """The operation does not hold the node any more and its drivers are closed. Safe to repeat.
+
+        What is seen of a node on which everything was undone is in the log before that.
+        """
+        self._observe_undone(node)
         self._saga.release_lease(self._fence, node)
         with self._lock:
             context = self._contexts.pop(node, None)
         if context is not None:
             context.close()
+
+    def _observe_undone(self, node: str) -> None:
+        status = self.status(node)
+        proofs = proofs_due(status, self.registry, node)
+        if proofs:
+            context = self._context(node)
+            before = states_before(status, node).get("power")
+            detail = {"target": node, "power_before": before, **seen_by(proofs, context)}
+            self._patience.call(self._verbs.note, self._fence, OperationEventKind.OBSERVED, detail)
 
     def settle(self) -> Settlement:
         """The operation is in the state that its targets add up to. Safe to repeat."""
@@ -138,6 +164,14 @@ class OperationRun:
         if time.monotonic() - self._written > WRITABLE_S:
             self._saga.permit(self._fence)
             self._written = time.monotonic()
+
+    def check(self) -> None:
+        """This worker is the current one, and it is to go on. Raises LeaseLost, Cancelled."""
+        self.guard()
+        if self._stop.is_set():
+            raise Cancelled(f"the flow run of {self.operation} is being stopped")
+        if self._cancel.requested():
+            raise Cancelled(f"operation {self.operation} was cancelled")
 
     def close(self) -> None:
         """The heart stops and every driver is closed. Safe to repeat."""
@@ -171,6 +205,24 @@ class OperationRun:
                 log.warning("lease not renewed", operation=self.operation, error=str(error))
 
 
+class _CancelFlag:
+    """Whether somebody wants the operation stopped, looked up at most every half second for all nodes together."""
+
+    def __init__(self, look: Callable[[], bool]) -> None:
+        self._look = look
+        self._lock = threading.Lock()
+        self._seen = False
+        self._next = 0.0
+
+    def requested(self) -> bool:
+        """As of the last half second. A request stays until the operation is settled."""
+        with self._lock:
+            if not self._seen and time.monotonic() >= self._next:
+                self._seen = self._look()
+                self._next = time.monotonic() + CANCEL_LOOK_S
+            return self._seen
+
+
 class _NodeGrip:
     """An OperationRun, as far as one node is concerned."""
 
@@ -184,6 +236,9 @@ class _NodeGrip:
 
     def guard(self) -> None:
         self._run.guard()
+
+    def check(self) -> None:
+        self._run.check()
 
     def hold(self) -> int:
         return self._run.hold(self._node)

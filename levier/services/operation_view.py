@@ -6,6 +6,7 @@ from typing import Any
 
 from levier.domain.operation import (
     SETTLED,
+    JsonMap,
     OperationState,
     OperationStatus,
     StepState,
@@ -34,6 +35,7 @@ def as_map(status: OperationStatus, *, steps: bool) -> dict[str, Any]:
         "cancel_requested": dict(status.cancel_requested) if status.cancel_requested is not None else None,
         "hint": _hint(status),
         "outcomes": {name: _outcome(target) for name, target in status.targets.items()},
+        "observed": {name: dict(t.observed) for name, t in status.targets.items() if t.observed is not None},
         "safe_state": _safe_state(status),
     }
     if steps:
@@ -68,15 +70,34 @@ def _step(step: StepStatus) -> dict[str, Any]:
     }
 
 
+def _seen(target: TargetStatus) -> str:
+    """An undone target as it was seen when everything on it was undone."""
+    seen = target.observed
+    if seen is None:
+        return "no machine was touched"
+    said = [_power(seen)] if "power" in seen else []
+    if "boot_entry" in seen:
+        said.append("a boot entry STILL stands" if seen["boot_entry"] else "no boot entry")
+    if "address" in seen:
+        said.append(f"address {seen['address']} STILL held" if seen["address"] else "no address held")
+    said += [f"NOT SEEN: {problem}" for problem in seen.get("problems", ())]
+    return f"{', '.join(said)} (seen {str(seen['at'])[11:19]} UTC)"
+
+
+def _power(seen: JsonMap) -> str:
+    before = seen.get("power_before")
+    if before is None:
+        return f"power {seen['power']}"
+    return f"power {seen['power']}, " + ("as before" if before == seen["power"] else f"it was {before} before")
+
+
 def _safe_state(status: OperationStatus) -> str:
     """In words, what an operator may rely on now that the operation has ended; empty while it runs."""
     if status.state not in SETTLED:
         return ""
     if not status.stands:
         undone = sorted({s.target for s in status.steps if s.undo is UndoState.UNDONE})
-        if not undone:
-            return "nothing was done"
-        return f"{', '.join(undone)}: powered as before, no boot entry, no address held by this operation"
+        return "; ".join(f"{name}: {_seen(status.targets[name])}" for name in undone) or "nothing was done"
     if status.state is OperationState.SUCCEEDED:
         return ""
     open_steps = [f"{s.step} on {s.target}" for s in status.stands if s.state is not StepState.SUCCEEDED]

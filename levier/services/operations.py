@@ -91,7 +91,9 @@ class Operations:
         then it needs an operator from now on.
         """
         terms = StorePatience(tell=tell).call(self._agree, operation, flow_run_id)
-        return OperationRun(self._saga, self._registry, self._provisioning, terms, run=flow_run_id, tell=tell)
+        return OperationRun(
+            self._saga, self._verbs, self._registry, self._provisioning, terms, run=flow_run_id, tell=tell
+        )
 
     def _agree(self, operation: str, flow_run_id: str) -> OperationTerms:
         """The operation may be taken up, and on these terms. Safe to repeat."""

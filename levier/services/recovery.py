@@ -69,7 +69,10 @@ class Recovery:
         return "it needs an operator now"
 
     def _resume(self, action: RecoveryAction) -> str:
-        if self._prefect.run_state(action.run) is RunState.MISSING:
+        state = self._prefect.run_state(action.run)
+        if state is RunState.WAITING:
+            return f"flow run {action.run} was scheduled meanwhile"
+        if state is RunState.MISSING:
             self._saga.hand_over(action.operation, f"Prefect does not know its flow run {action.run} any more")
             return "it needs an operator now: Prefect does not know its flow run"
         self._prefect.retry(action.run)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import TypeVar
 
-from sqlalchemy import inspect, select
+from sqlalchemy import Select, func, inspect, select
 from sqlalchemy.orm import Session
 
 from levier.domain.errors import NotFound
@@ -91,40 +91,44 @@ def load_statuses(
     session: Session, *, states: Collection[OperationState] | None, limit: int | None
 ) -> tuple[OperationStatus, ...]:
     """The folds of the operations in one of `states`, newest first, at most `limit`."""
-    newest = select(OperationRow).order_by(OperationRow.created.desc(), OperationRow.id)
-    if states is None and limit is not None:
-        newest = newest.limit(limit)
+    newest = select(OperationRow).order_by(OperationRow.created.desc(), OperationRow.id).limit(limit)
+    if states is not None:
+        newest = newest.where(OperationRow.id.in_(_in_states(states)))
     rows = session.scalars(newest).all()
     found: list[OperationStatus] = []
     for at in range(0, len(rows), _AT_ONCE):
-        found.extend(_fold_each(session, rows[at : at + _AT_ONCE], states))
-        if limit is not None and len(found) >= limit:
-            break
-    return tuple(found[:limit])
+        found.extend(_fold_each(session, rows[at : at + _AT_ONCE]))
+    return tuple(found)
 
 
-def _fold_each(
-    session: Session, rows: Sequence[OperationRow], states: Collection[OperationState] | None
-) -> list[OperationStatus]:
-    """The folds of those of `rows` that are in one of `states`, in a fixed number of queries."""
+def _in_states(states: Collection[OperationState]) -> Select[str]:
+    """The ids of the operations whose last state is one of `states`; looked up every few seconds: nothing is folded."""
+    of_state = OperationEventRow.kind == OperationEventKind.STATE.value
+    last = (
+        select(OperationEventRow.operation, func.max(OperationEventRow.seq).label("seq"))
+        .where(of_state)
+        .group_by(OperationEventRow.operation)
+        .subquery()
+    )
+    same = (OperationEventRow.operation == last.c.operation) & (OperationEventRow.seq == last.c.seq)
+    wanted = [state.value for state in states]
+    return select(OperationEventRow.operation).join(last, same).where(OperationEventRow.state.in_(wanted))
+
+
+def _fold_each(session: Session, rows: Sequence[OperationRow]) -> list[OperationStatus]:
+    """The folds of `rows`, in a fixed number of queries."""
     events = _grouped(session, OperationEventRow, [row.id for row in rows])
-    folded = {row.id: [operation_event_of(e) for e in events[row.id]] for row in rows}
-    wanted = [row for row in rows if states is None or _last_state(folded[row.id]) in states]
-    plans = _grouped(session, PlannedStepRow, [row.id for row in wanted])
-    steps = _grouped(session, StepEventRow, [row.id for row in wanted])
+    plans = _grouped(session, PlannedStepRow, [row.id for row in rows])
+    steps = _grouped(session, StepEventRow, [row.id for row in rows])
     return [
         fold_operation(
             operation_of(row, plans[row.id]),
-            folded[row.id],
+            [operation_event_of(e) for e in events[row.id]],
             [step_event_of(e) for e in steps[row.id]],
             expires=row.expires,
         )
-        for row in wanted
+        for row in rows
     ]
-
-
-def _last_state(events: Sequence[OperationEvent]) -> OperationState | None:
-    return next((e.state for e in reversed(events) if e.kind is OperationEventKind.STATE), None)
 
 
 def _grouped(session: Session, table: type[_Row], ids: Sequence[str]) -> dict[str, list[_Row]]:

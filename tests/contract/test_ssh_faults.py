@@ -20,6 +20,7 @@ from drivers.ssh import SshOptions, fingerprint, generate_host_key, open_host
 from levier.domain.errors import (
     AuthFailed,
     Busy,
+    Cancelled,
     DriverError,
     InvalidRequest,
     LeaseLost,
@@ -383,6 +384,19 @@ def test_waiting_gives_up_with_the_cause(server: LoopbackSshd) -> None:
     host = open_host(server.target(port=free_port()))
     with pytest.raises(Unreachable, match=r"not up after 1.5 s.*refused"):
         host.wait_until_up(timeout_s=1.5)
+
+
+def test_waiting_ends_at_once_when_its_check_raises(server: LoopbackSshd) -> None:
+    host, asked = open_host(server.target(port=free_port())), []
+
+    def check() -> None:
+        asked.append(time.monotonic())
+        if len(asked) == 3:
+            raise Cancelled("somebody changed his mind")
+
+    with pytest.raises(Cancelled, match="changed his mind"):
+        host.wait_until_up(timeout_s=60, check=check)
+    assert asked[-1] - asked[0] < 10, "it was asked before every attempt"
 
 
 def test_waiting_for_a_server_that_comes_up_later(tmp_path: Path) -> None:

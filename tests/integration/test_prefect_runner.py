@@ -35,9 +35,10 @@ class Runner:
         ready.unlink(missing_ok=True)
         argv = [sys.executable, "-m", "flows.serve", "--name", "r1", "--limit", "4"]
         argv += ["--deployments", str(self._home / "prefect.yaml"), "--ready-file", str(ready)]
+        environment = {**self._server.environment(), "LEVIER_STATE_DIR": str(self._home / "state")}
         with (self._home / "runner.log").open("ab") as log:
             self._process = subprocess.Popen(
-                argv, env=self._server.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                argv, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
         until(ready.exists, timeout_s=180, what=f"the runner is ready, see {self._home}/runner.log")
 

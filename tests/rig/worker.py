@@ -13,6 +13,7 @@ from levier.domain.operation import PlannedStep
 from levier.domain.site import Site
 from levier.saga.engine import LEASE_S, Saga
 from levier.saga.step import Step, StepRegistry
+from levier.saga.verbs import Verbs
 from levier.services.boot import BootEntries, NoDhcp
 from levier.services.context import NodeContext, OperationTerms
 from levier.services.operation_run import OperationRun
@@ -23,6 +24,7 @@ from levier.store.addresses import AddressStore
 from levier.store.boot import BootStore
 from levier.store.nodes import NodeStore
 from levier.store.step_log import SqlStepLog
+from levier.store.verb_log import SqlVerbLog
 
 NODE = "n1"
 
@@ -53,7 +55,8 @@ def bare_worker(
         directory / "images",
     )
     terms = OperationTerms(operation.id, "test", 1, Site.model_validate(_site()))
-    return OperationRun(saga, registry, services, terms, run="test", tell=tell)
+    verbs = Verbs(SqlStepLog(engine), SqlVerbLog(engine), registry, clock=lambda: datetime.now(UTC))
+    return OperationRun(saga, verbs, registry, services, terms, run="test", tell=tell)
 
 
 def _site() -> dict[str, object]:

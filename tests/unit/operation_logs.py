@@ -52,6 +52,10 @@ class LogBook:
     def cancel(self) -> LogBook:
         return self._operation_event(OperationEventKind.CANCEL_REQUESTED, None, {"who": "ann", "reason": "wrong rack"})
 
+    def observed(self, target: str, **seen: Any) -> LogBook:
+        detail = {"target": target, "problems": [], **seen}
+        return self._operation_event(OperationEventKind.OBSERVED, None, detail)
+
     def _operation_event(
         self, kind: OperationEventKind, state: OperationState | None, detail: Mapping[str, Any]
     ) -> LogBook:

@@ -10,7 +10,7 @@ from levier.saga.step import Checkpoint, Undo, step
 from levier.services.context import NodeContext
 
 
-def _power_before(ctx: NodeContext) -> JsonMap:
+def _power_now(ctx: NodeContext) -> JsonMap:
     return {"power": ctx.bmc().power_state().value}
 
 
@@ -70,7 +70,13 @@ def _restore_power(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     return _bring_to(ctx, PowerState(str(checkpoint.before.get("power", PowerState.OFF.value))))
 
 
-@step(name="power-off", title="Have the machine off before it is booted", undo=_restore_power, before=_power_before)
+@step(
+    name="power-off",
+    title="Have the machine off before it is booted",
+    undo=_restore_power,
+    before=_power_now,
+    proof=_power_now,
+)
 def power_off(ctx: NodeContext) -> JsonMap:
     """The chassis is off. Safe to repeat: an off chassis is left alone."""
     ctx.bmc().power_off(timeout_s=ctx.services.patience.power_timeout_s)
@@ -115,7 +121,7 @@ def _power_off_again(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     return {"power": state.value}
 
 
-@step(name="power-on", title="Power on", undo=_power_off_again)
+@step(name="power-on", title="Power on", undo=_power_off_again, proof=_power_now)
 def power_on(ctx: NodeContext) -> JsonMap:
     """The chassis is on. Safe to repeat: a chassis that is on is left alone.
 

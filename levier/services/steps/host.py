@@ -63,7 +63,7 @@ _USELESS = "it answers, but no command comes to its end: look at sshd's log and 
 def _wait_until_up(ctx: NodeContext, host: RemoteHost) -> None:
     """The host answers. Raises Unreachable, never retried: the time is over, and the machine was rebooted once."""
     try:
-        host.wait_until_up(timeout_s=ctx.services.patience.host_timeout_s)
+        host.wait_until_up(timeout_s=ctx.services.patience.host_timeout_s, check=ctx.check)
     except (Unreachable, OutcomeUnknown, Busy, MalformedReply) as error:
         raise Unreachable(
             f"{ctx.name} did not come up from its disk: {error.message}",
@@ -124,7 +124,7 @@ def verify_host(ctx: NodeContext) -> JsonMap:
     if deviations:
         raise Rejected(f"{ctx.name} deviates from its revision: " + "; ".join(str(d) for d in deviations))
     try:
-        offset_s = verify_clock(_host(ctx), timeout_s=ctx.services.patience.clock_timeout_s)
+        offset_s = verify_clock(_host(ctx), timeout_s=ctx.services.patience.clock_timeout_s, check=ctx.check)
     except Rejected as error:
         raise Rejected(f"{ctx.name}: {error.message}", hint=error.hint) from error
     return {"verified": True, "clock_offset_s": round(offset_s, 1)}

@@ -19,7 +19,13 @@ def _release_address(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     return {}
 
 
-@step(name="allocate-address", title="Allocate the host's address", undo=_release_address)
+def _address_kept(ctx: NodeContext) -> JsonMap:
+    """The address that the operation still holds for the node, or None."""
+    held = [a.address for a in ctx.services.addresses.list() if (a.node, a.operation) == (ctx.name, ctx.operation)]
+    return {"address": held[0] if held else None}
+
+
+@step(name="allocate-address", title="Allocate the host's address", undo=_release_address, proof=_address_kept)
 def allocate_address(ctx: NodeContext) -> JsonMap:
     """The node has an address in the provisioning network's host range. Safe to repeat: it keeps the one it has."""
     address = ctx.services.allocate_address(ctx.site, ctx.node, operation=ctx.operation, fence=ctx.fence)
@@ -29,6 +35,11 @@ def allocate_address(ctx: NodeContext) -> JsonMap:
 def _withdraw(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     """There is no boot entry, token, session or DHCP answer for the node."""
     return {"withdrawn": ctx.services.boot_entries.withdraw(node=ctx.name, by=ctx.fence)}
+
+
+def _boot_entry_stands(ctx: NodeContext) -> JsonMap:
+    """Whether the node may boot from the network, for whichever operation."""
+    return {"boot_entry": ctx.services.boot_entries.get(ctx.name) is not None}
 
 
 def _publish(ctx: NodeContext, purpose: BootPurpose) -> JsonMap:
@@ -41,6 +52,7 @@ def _publish(ctx: NodeContext, purpose: BootPurpose) -> JsonMap:
     name="publish-boot-entry",
     title="Let the node boot from the network",
     undo=_withdraw,
+    proof=_boot_entry_stands,
     needs=("allocate-address",),
 )
 def publish_boot_entry(ctx: NodeContext) -> JsonMap:
@@ -52,6 +64,7 @@ def publish_boot_entry(ctx: NodeContext) -> JsonMap:
     name="publish-inspection-entry",
     title="Let the node boot from the network to be inspected",
     undo=_withdraw,
+    proof=_boot_entry_stands,
     needs=("allocate-address",),
 )
 def publish_inspection_entry(ctx: NodeContext) -> JsonMap:
@@ -80,7 +93,7 @@ def await_agent(ctx: NodeContext) -> JsonMap:
         lambda view: view.is_claimed,
         timeout_s=patience.agent_timeout_s,
         patience=patience.boot,
-        check=ctx.guard,
+        check=ctx.check,
     )
     inventory = view.inventory or Inventory()
     try:

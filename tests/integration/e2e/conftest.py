@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.e2e.installation import Installation, an_installation
+from tests.integration.e2e.gated_installation import GatedInstallation
+from tests.integration.e2e.installation import Installation, installed
 
 
 @pytest.fixture(scope="session")
 def installation() -> Iterator[Installation]:
     """The installation, whatever its machines are doing."""
-    with an_installation() as installation:
+    with installed(Installation) as installation:
         yield installation
 
 
@@ -21,3 +22,19 @@ def levier(installation: Installation) -> Iterator[Installation]:
     """The installation at rest; brought to rest again afterwards."""
     yield installation
     installation.come_to_rest()
+
+
+@pytest.fixture(scope="session")
+def gated_installation() -> Iterator[GatedInstallation]:
+    """Stub machines and flows with gates, whatever they are doing."""
+    with installed(GatedInstallation) as installation:
+        yield installation
+
+
+@pytest.fixture
+def gated(gated_installation: GatedInstallation) -> Iterator[GatedInstallation]:
+    """The same at rest, its gates open; brought to rest again afterwards."""
+    gated_installation.opened()
+    yield gated_installation
+    gated_installation.opened()
+    gated_installation.come_to_rest()

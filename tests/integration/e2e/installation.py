@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from ruamel.yaml import YAML
@@ -33,9 +33,10 @@ Site = dict[str, Any]
 class Installation:
     """A lab of four `nspawn` machines, one `levier up` in its network, the image, the credentials and the site."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, lab: str = "e2e") -> None:
         # Unique on this computer, so that two runs of the tests do not meet.
-        self.lab = f"e2e-{os.getpid()}"
+        self.lab = f"{lab}-{os.getpid()}"
+        self.machine_names: tuple[str, ...] = NODES
         self.directory = directory
         self.state_dir = directory / "state"
         self.images = directory / "images"
@@ -74,11 +75,7 @@ class Installation:
 
     def _start(self) -> None:
         terminal = self.terminal
-        terminal.ok("lab", "up", "--name", self.lab, "--chassis", "nspawn", "--nodes", str(len(NODES)))
-        bring_from(self._shared_images(), self.images)
-        self.up()
-        terminal.ok("image", "build", IMAGE, "--kernel", "cloud", timeout_s=BUILD_S)
-        leave_at(self._shared_images(), self.images)
+        self._start_lab()
         lab = terminal.json("lab", "status", "--name", self.lab)
         for name, values in json.loads(Path(lab["credentials_file"]).read_text()).items():
             terminal.ok("secret", "set", name, "--stdin-json", stdin=json.dumps(values))
@@ -86,6 +83,14 @@ class Installation:
         self.site = YAML(typ="safe").load(Path(lab["site_file"]).read_text())
         self.site["site"]["authorized_keys"] = [self.key.with_suffix(".pub").read_text().strip()]
         self._first_revision = self.apply(self.site)
+
+    def _start_lab(self) -> None:
+        """The lab and Levier are up, and the image that its machines get is on the shelf."""
+        self.terminal.ok("lab", "up", "--name", self.lab, "--chassis", "nspawn", "--nodes", str(len(NODES)))
+        bring_from(self._shared_images(), self.images)
+        self.up()
+        self.terminal.ok("image", "build", IMAGE, "--kernel", "cloud", timeout_s=BUILD_S)
+        leave_at(self._shared_images(), self.images)
 
     def up(self) -> None:
         """`levier up` in the lab's network."""
@@ -218,8 +223,8 @@ class Installation:
                     until(lambda r=flow_run: self._done(r), what=f"{verb} of {operation['id']}")  # type: ignore[misc]
         if self._revision != self._first_revision:
             self._first_revision = self.apply(self.site)
-        assert {name: m["power"] for name, m in self.machines().items()} == dict.fromkeys(NODES, "off")
-        assert not self.traces(*NODES)
+        assert {name: m["power"] for name, m in self.machines().items()} == dict.fromkeys(self.machine_names, "off")
+        assert not self.traces(*self.machine_names)
         assert {n["state"] for n in self.get("/nodes")} <= {"enrolled", "available"}
 
     @staticmethod
@@ -233,8 +238,11 @@ class Installation:
         return self.prefect_run(flow_run)["state"]["type"] in {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 
 
+Kind = TypeVar("Kind", bound=Installation)
+
+
 @contextmanager
-def an_installation() -> Iterator[Installation]:
+def installed(kind: Callable[[Path], Kind]) -> Iterator[Kind]:
     """An installation of its own in a directory of its own, both gone afterwards.
 
     With `LEVIER_E2E_KEEP` in the environment the directory stays: logs and databases tell why a test failed.
@@ -242,7 +250,8 @@ def an_installation() -> Iterator[Installation]:
     directory = Path(tempfile.mkdtemp(prefix="levier-e2e-", dir="/var/tmp"))
     directory.chmod(0o711)  # dnsmasq drops its privileges and still reads below it
     try:
-        with Installation(directory).running() as installation:
+        installation = kind(directory)
+        with installation.running():
             yield installation
     finally:
         if not os.environ.get("LEVIER_E2E_KEEP"):

@@ -101,7 +101,7 @@ def test_cancelling_a_write_undoes_it_and_names_the_safe_state(levier: Installat
     answer = levier.terminal.ended(job)
     assert answer.status == 0, answer.text
     assert f"Operation {identity}: cancelled" in answer.out
-    assert "safe state: a1-02: powered as before, no boot entry, no address held by this operation" in answer.out
+    assert "safe state: a1-02: power off, as before, no boot entry, no address held (seen " in answer.out
     operation = levier.operation(identity)
     assert (operation["state"], operation["stands"]) == ("cancelled", [])
     assert levier.machines()["a1-02"]["power"] == "off"
