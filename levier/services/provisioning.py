@@ -130,11 +130,11 @@ class Provisioning:
     # --- keys and seed ----------------------------------------------------------------------------------------------
 
     def login_key(self) -> tuple[str, str]:
-        """Levier's own SSH key (private PEM text, public line), made when it is first needed."""
-        if LOGIN_KEY not in self.secrets.names():
-            pair = generate_host_key("levier")
-            self.secrets.set(LOGIN_KEY, {"private": pair.private_openssh, "public": pair.public_line})
-        values = self.secrets.get(LOGIN_KEY)
+        """Levier's own SSH key (private PEM text, public line), made when it is first needed.
+
+        The first nodes of a site need it at the same time: one key is made, for all of them.
+        """
+        values = self.secrets.ensure(LOGIN_KEY, _new_login_key)
         return values["private"], values["public"]
 
     def ensure_host_key(self, node: str, *, operation: str) -> str:
@@ -227,6 +227,11 @@ class Provisioning:
             address = str(nic.address) if nic.address is not None else known.get((str(nic.network), node.name))
             if address is not None:
                 yield HostEntry(address=address, names=tuple(dict.fromkeys((site.fqdn(node), node.name))))
+
+
+def _new_login_key() -> dict[str, str]:
+    pair = generate_host_key("levier")
+    return {"private": pair.private_openssh, "public": pair.public_line}
 
 
 def _host_key_name(node: str) -> str:

@@ -16,7 +16,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -74,10 +74,26 @@ class SecretStore:
         _check_name(name)
         clear = _encoded(values)
         with self._locked():
-            key = self._key(create=True)
-            nonce = os.urandom(_NONCE_BYTES)
-            sealed = AESGCM(key).encrypt(nonce, clear, _authenticated(name))
-            replace_file(self._path(name), _MAGIC + _key_id(key) + nonce + sealed, mode=0o600)
+            self._write(name, clear)
+
+    def ensure(self, name: str, make: Callable[[], Mapping[str, str]]) -> Secret:
+        """The values of the secret `name`, which are those of the one `make` that was called if there was none.
+
+        Safe to repeat, and at the same time by any number of threads and processes: all get the same values. Raises as
+        `set` and `get` do.
+        """
+        _check_name(name)
+        if not self._path(name).exists():
+            with self._locked():
+                if not self._path(name).exists():
+                    self._write(name, _encoded(make()))
+        return self.get(name)
+
+    def _write(self, name: str, clear: bytes) -> None:
+        key = self._key(create=True)
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = AESGCM(key).encrypt(nonce, clear, _authenticated(name))
+        replace_file(self._path(name), _MAGIC + _key_id(key) + nonce + sealed, mode=0o600)
 
     def get(self, name: str) -> Secret:
         """The values of the secret `name`. Safe to repeat.

@@ -9,6 +9,8 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -237,3 +239,21 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_or_the_new_values_and_no_l
         assert store.get("a")["value"] == "after"
         assert store.names() == ("a",)
         assert {path.name for path in _files(tmp_path)} == {"a.secret", "key", "lock"}
+
+
+def test_a_secret_that_many_need_at_once_is_made_once(tmp_path: Path) -> None:
+    made: list[int] = []
+    barrier = threading.Barrier(16)
+
+    def make() -> dict[str, str]:
+        made.append(threading.get_ident())
+        return {"value": os.urandom(8).hex()}
+
+    def need(_: int) -> str:
+        store = SecretStore(tmp_path)
+        barrier.wait(30)
+        return store.ensure("login", make)["value"]
+
+    with ThreadPoolExecutor(16) as pool:
+        assert len(set(pool.map(need, range(16)))) == 1
+    assert len(made) == 1
