@@ -111,6 +111,8 @@ def _refusal(response: httpx.Response) -> ApiError:
     if isinstance(detail, list):
         text = "; ".join(f"{'.'.join(str(p) for p in d.get('loc', ()))}: {d.get('msg')}" for d in detail)
         return ApiError(f"the API refuses the request: {text}")
+    if not isinstance(detail, dict):
+        return ApiError(f"the API answered {response.status_code}: {detail}")
     hint = str(detail.get("hint", ""))
     if response.status_code == 401:
         hint = "set LEVIER_TOKEN, or run the command as the user who runs `levier up`"

@@ -65,7 +65,9 @@ def reported(stage: AgentStage, state: ReportState, detail: str = "", *, version
     return TimedReport(at=START, instruction=version, report=AgentReport(stage=stage, state=state, detail=detail))
 
 
-def outcome(view: BootEntryView | None, *, lease: bool = False, timeout_s: float = 3600) -> BootEntryView | LevierError:
+def outcome(
+    view: BootEntryView | None, *, lease: bool | None = False, timeout_s: float = 3600
+) -> BootEntryView | LevierError:
     wait = BootWait(
         node="a1-01",
         read=lambda: view,
@@ -85,6 +87,7 @@ def test_silence_names_the_last_stage_seen() -> None:
     cases = [
         (PUBLISHED, False, "asked for no DHCP lease", 900),
         (PUBLISHED, True, "DHCP lease given, boot script not fetched", 900),
+        (PUBLISHED, None, "boot script not fetched", 900),
         (fetched, True, "no claim since", 180),
         (CLAIMED, True, "told wait, last seen", 180),
     ]
@@ -94,6 +97,13 @@ def test_silence_names_the_last_stage_seen() -> None:
         assert stage in str(error)
         assert error.hint
         assert limit_s <= float(str(error).split(" for ")[1].split(" s:")[0]) < limit_s + 60
+
+
+def test_where_dhcp_is_external_no_lease_is_missed() -> None:
+    error = outcome(PUBLISHED, lease=None)
+    assert isinstance(error, Unreachable)
+    assert "lease" not in str(error)
+    assert "DHCP of this network is external" in error.hint
 
 
 def test_a_claimed_machine_that_boots_again_is_described_by_its_newest_sign() -> None:
