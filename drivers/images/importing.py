@@ -76,7 +76,7 @@ def _unpacked(file: Path) -> _Content:
             if len(head) < _CHUNK:
                 head += piece[: _CHUNK - len(head)]
             size += len(piece)
-        complaint = zstd.stderr.read().decode(errors="replace").strip()
+        complaint = zstd.stderr.read().decode(errors="replace").strip().replace(f"{file}: ", "")
     if zstd.returncode != 0:
         raise Rejected(
             f"the image is no whole zstd stream: {complaint[-200:]}",
