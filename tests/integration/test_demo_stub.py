@@ -54,7 +54,6 @@ def _run(home: Path, *argv: str, **more: str) -> subprocess.CompletedProcess[str
         "HOME": str(home),
         "PATH": "/usr/bin:/bin",
         "PYTHONPATH": str(_REPOSITORY),
-        "PYTHONDONTWRITEBYTECODE": "1",
         "COLUMNS": "200",
         "LEVIER_LAB_BMC_PORT": str(ports.bmc),
         "LEVIER_LAB_SSH_PORT": str(ports.ssh),

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 
-from levier.domain.errors import NotFound
+from levier.domain.errors import NotFound, Rejected
 from levier.lab.commands import SYSTEM_PATH, run_program
 
 _PROGRAMS = {
@@ -80,12 +80,20 @@ _LINKS = {
 
 
 def require_stub() -> None:
-    """All programs of this chassis are installed. Raises NotFound with what to install."""
+    """This chassis has its programs and may make namespaces. Raises NotFound with what to install, Rejected."""
     missing = sorted(
         {package for program, package in _PROGRAMS.items() if shutil.which(program, path=SYSTEM_PATH) is None}
     )
     if missing:
         raise NotFound("programs for the stub chassis are missing", hint=f"apt install {' '.join(missing)}")
+    try:
+        run_program(["unshare", "--user", "--map-root-user", "true"])
+    except Rejected as error:
+        raise Rejected(
+            f"this user cannot make a user namespace: {error}",
+            hint="see sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone and "
+            "kernel.apparmor_restrict_unprivileged_userns",
+        ) from error
 
 
 def write_image(target: Path) -> None:

@@ -128,42 +128,32 @@ def _map_ids(process: Path) -> None:
 async def make_namespaces(user: UserNamespace, place: Place, *, console: Path) -> Namespaces:
     """Fresh namespaces in which the host has booted. Raises Rejected when it could not; the console tells why."""
     _prepare(place)
-    script = files("levier.lab.stub").joinpath("boot.sh").read_text(encoding="utf-8")
-    with console.open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            *user.entering({}),
-            *(
-                "unshare",
-                "--mount",
-                "--uts",
-                "--",
-                "setpriv",
-                "--pdeathsig",
-                "KILL",
-                "/bin/sh",
-                "-c",
-                script,
-                "boot",
-                str(place.fstab),
-                str(place.root),
-            ),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=log,
-            env={**ENVIRONMENT, "PATH": SYSTEM_PATH},
-        )
+    process = await _start_boot(user, place, console=console)
     assert process.stdout is not None  # noqa: S101 - asked for
-    assert process.stdin is not None  # noqa: S101
     try:
         if await process.stdout.readline() != b"up\n":
             raise Rejected(f"the host's namespaces could not be made; see {console}")
         held = {kind: os.open(f"/proc/{process.pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in _KINDS}
         return Namespaces(user, held)
     finally:
-        process.stdin.close()
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+async def _start_boot(user: UserNamespace, place: Place, *, console: Path) -> asyncio.subprocess.Process:
+    """The process that makes the namespaces, and stays inside until it is killed."""
+    script = files("levier.lab.stub").joinpath("boot.sh").read_text(encoding="utf-8")
+    with console.open("ab") as log:
+        return await asyncio.create_subprocess_exec(
+            *user.entering({}),
+            *("unshare", "--mount", "--uts", "--"),
+            *("setpriv", "--pdeathsig", "KILL", "/bin/sh", "-c", script, "boot", str(place.fstab), str(place.root)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+            env={**ENVIRONMENT, "PATH": SYSTEM_PATH},
+        )
 
 
 def _prepare(place: Place) -> None:
