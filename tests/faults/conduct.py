@@ -58,7 +58,7 @@ class _Trial:
         if self._case.aftermath is Aftermath.OPERATOR and not wrong:
             take_back(self._rack.services, self._operation)
             wrong += not_undone(self._sight())
-        verdict = words(status.state, step=self._case.step, resumed=self._case.aftermath is Aftermath.RECOVERY)
+        verdict = words(status.state, resumed=self._case.aftermath is Aftermath.RECOVERY)
         wrong += self._clean()
         return Verdict(verdict, tuple(wrong))
 

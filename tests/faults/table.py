@@ -55,7 +55,7 @@ class Matrix:
     def _of(self, kind: str) -> list[str]:
         own = {(c.step, c.fault): v for c, v in self.verdicts.items() if c.kind == kind}
         steps = list(dict.fromkeys(step for step, _ in own))
-        faults = sorted({fault for _, fault in own}, key=lambda fault: fault[:3])
+        faults = sorted(dict.fromkeys(fault for _, fault in own), key=lambda fault: fault[:3])
         legend = [f"{number}. {fault}" for number, fault in enumerate(faults, 1)]
         numbers = [str(number) for number in range(1, len(faults) + 1)]
         head = ["| step | " + " | ".join(numbers) + " |", "|---" * (len(faults) + 1) + "|"]

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 from levier.domain.node import NodeState
 from levier.domain.operation import OperationState, OperationStatus
-from levier.saga.step import Undo
 from levier.services.registry import Services
-from levier.services.steps.sequences import STEPS
 from tests.integration.e2e.ledger import Page
 
 DEVICES = {"expand": ["pxe", "disk"], "inspect": ["pxe"]}
@@ -93,10 +91,10 @@ def _record(sight: Sight) -> dict[str, object]:
     return next(n for n in sight.services.inventory.nodes() if n["name"] == sight.node)
 
 
-def words(state: OperationState, *, step: str, resumed: bool) -> str:
+def words(state: OperationState, *, resumed: bool) -> str:
     """The verdict in the table."""
     if state is OperationState.SUCCEEDED:
         return "resumed" if resumed else "went on"
     if state is OperationState.NEEDS_OPERATOR:
         return "named, then undone"
-    return "undone" if not isinstance(STEPS[step].undo, Undo) or not resumed else "undone on"
+    return "undone on" if resumed else "undone"
