@@ -100,6 +100,14 @@ async def ensure_work_pool() -> None:
         )
 
 
+def load(entry: DeploymentEntry) -> Flow[..., Any]:
+    """The entry's flow; what it needs is imported. Safe to repeat. Raises InvalidRequest."""
+    try:
+        return load_flow_from_entrypoint(entry.entrypoint)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InvalidRequest(f"deployment {entry.name}: cannot load {entry.entrypoint}: {error}") from error
+
+
 async def register(entries: list[DeploymentEntry]) -> dict[str, str]:
     """Every entry is a deployment on the server, `flow/deployment` → id. Safe to repeat.
 
@@ -109,7 +117,7 @@ async def register(entries: list[DeploymentEntry]) -> dict[str, str]:
     for entry in entries:
         deployment = _as_deployment(entry)
         identity = await deployment.aapply()
-        await _complete_schema(identity, load_flow_from_entrypoint(entry.entrypoint))
+        await _complete_schema(identity, load(entry))
         registered[deployment.full_name] = str(identity)
     return registered
 
@@ -142,17 +150,15 @@ def parameter_descriptions(flow: Flow[..., Any]) -> dict[str, str]:
 
 
 def _as_deployment(entry: DeploymentEntry) -> RunnerDeployment:
-    try:
-        return RunnerDeployment.from_entrypoint(
-            entry.entrypoint,
-            name=entry.name,
-            description=entry.description,
-            tags=list(entry.tags),
-            parameters=entry.parameters,
-            concurrency_limit=entry.concurrency_limit,
-            schedules=[each.as_schedule() for each in entry.schedules],
-            work_pool_name=entry.work_pool.name,
-            work_queue_name=entry.work_pool.work_queue_name,
-        )
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InvalidRequest(f"deployment {entry.name}: cannot load {entry.entrypoint}: {error}") from error
+    load(entry)
+    return RunnerDeployment.from_entrypoint(
+        entry.entrypoint,
+        name=entry.name,
+        description=entry.description,
+        tags=list(entry.tags),
+        parameters=entry.parameters,
+        concurrency_limit=entry.concurrency_limit,
+        schedules=[each.as_schedule() for each in entry.schedules],
+        work_pool_name=entry.work_pool.name,
+        work_queue_name=entry.work_pool.work_queue_name,
+    )

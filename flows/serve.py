@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from uuid import UUID
 
@@ -22,11 +23,10 @@ from prefect.logging import get_logger
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
 from flows.adoption import Adoption, RunnerView
-from flows.deployments import POOL, default_file, ensure_work_pool, read_file, register
+from flows.deployments import POOL, DeploymentEntry, default_file, ensure_work_pool, load, read_file, register
 from flows.disagreement import Disagreement
 from flows.engine import RUNNER_PID
 from levier.domain.errors import LevierError
-from tasks.recovery import recover_now
 
 SWEEP_INTERVAL_S = 2.0
 _log = get_logger("levier.runner")
@@ -67,24 +67,36 @@ class LevierWorker(ProcessWorker):
 async def serve(*, name: str, limit: int, queues: list[str] | None, deployments: Path, ready_file: Path | None) -> None:
     """Deployments are registered and flow runs executed until this process is told to stop.
 
-    Raises InvalidRequest for a faulty `deployments` file.
+    Runs that an earlier runner of this name left go on first of all: registering imports all of Levier, and they were
+    registered by that one. Raises InvalidRequest for a faulty `deployments` file.
     """
     entries = read_file(deployments)
     await ensure_work_pool()
-    for full_name, identity in (await register(entries)).items():
-        _log.info("deployment %s is %s", full_name, identity)
     worker = LevierWorker(name=name, limit=limit, queues=queues)
-    adoption = Adoption(POOL)
+    adoption, started = Adoption(POOL), asyncio.Event()
     await adoption.sweep(RunnerView(name), confirm=False)
-
-    def started(*_: object) -> None:
-        if ready_file is not None:
-            ready_file.write_text(f"{os.getpid()}\n")
-
     _stop_on_sigterm(worker)
     async with asyncio.TaskGroup() as group:
-        group.create_task(worker.start(printer=started))
-        group.create_task(_sweep_for_ever(adoption, Disagreement(POOL, recover_now), worker))
+        group.create_task(worker.start(printer=lambda *_: started.set()))
+        await _register(entries)
+        await started.wait()
+        if ready_file is not None:
+            ready_file.write_text(f"{os.getpid()}\n")
+        group.create_task(_sweep_for_ever(adoption, Disagreement(POOL, _recover_now), worker))
+
+
+async def _register(entries: list[DeploymentEntry]) -> None:
+    """Every entry is a deployment on the server. The flows are imported in a thread: runs are taken meanwhile."""
+    await asyncio.to_thread(lambda: [load(entry) for entry in entries])
+    for full_name, identity in (await register(entries)).items():
+        _log.info("deployment %s is %s", full_name, identity)
+
+
+def _recover_now(but: Collection[str]) -> list[str]:
+    """See tasks.recovery; imported where it is needed, because it brings all of Levier along."""
+    from tasks.recovery import recover_now
+
+    return recover_now(but)
 
 
 async def _sweep_for_ever(adoption: Adoption, disagreement: Disagreement, worker: LevierWorker) -> None:
@@ -137,6 +149,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ[RUNNER_PID] = str(os.getpid())
     # `python` in the work pool's command is this interpreter, wherever it is installed.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    status = 0
     try:
         asyncio.run(
             serve(
@@ -147,10 +160,11 @@ def main(argv: list[str] | None = None) -> int:
                 ready_file=arguments.ready_file,
             )
         )
-    except LevierError as error:
-        print(f"{error}\n{error.hint}".strip(), file=sys.stderr)
-        return 2
-    return 0
+    except* LevierError as errors:
+        for error in errors.exceptions:
+            print(f"{error}\n{getattr(error, 'hint', '')}".strip(), file=sys.stderr)
+        status = 2
+    return status
 
 
 if __name__ == "__main__":

@@ -37,9 +37,9 @@ from levier.store.addresses import AddressStore
 from levier.store.base import open_engine
 from levier.store.boot import BootStore
 from levier.store.boot_sessions import BootSessionStore
-from levier.store.migrate import upgrade
 from levier.store.nodes import NodeStore
 from levier.store.revisions import RevisionStore
+from levier.store.schema_version import ensure_schema
 from levier.store.step_log import SqlStepLog
 from levier.store.verb_log import SqlVerbLog
 
@@ -70,7 +70,7 @@ def wire(
     """
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
     engine = open_engine(settings.database_url)
-    upgrade(engine)
+    ensure_schema(engine)
     nodes, addresses = NodeStore(engine), AddressStore(engine)
     store = SecretStore(settings.secrets_dir)
     sites = Sites(RevisionStore(engine), nodes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -15,6 +16,7 @@ from levier.domain.errors import IncompatibleVersion, StoreUnavailable
 from levier.store import migrate
 from levier.store.base import Base, open_engine, writing
 from levier.store.nodes import NodeStore
+from levier.store.schema_version import ensure_schema, newest
 
 
 def differences(engine: Engine) -> list[object]:
@@ -28,6 +30,22 @@ def test_migrations_make_what_the_models_say(empty_database_url: str) -> None:
     assert differences(engine), "an empty database must differ, or the comparison sees nothing"
     migrate.upgrade(engine)
     assert differences(engine) == []
+    engine.dispose()
+
+
+def test_a_current_schema_is_known_without_alembic_and_any_other_is_migrated(empty_database_url: str) -> None:
+    engine = open_engine(empty_database_url)
+    assert newest() == ScriptDirectory(str(Path(migrate.__file__).parent / "migrations")).get_current_head()
+    ensure_schema(engine)
+    assert migrate.current(engine) == newest()
+    assert differences(engine) == []
+    migrate.downgrade(engine, "0001")
+    ensure_schema(engine)
+    assert migrate.current(engine) == newest()
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(IncompatibleVersion, match="9999"):
+        ensure_schema(engine)
     engine.dispose()
 
 
