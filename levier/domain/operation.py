@@ -85,11 +85,13 @@ def fold_step(events: Iterable[StepEvent], *, step: str = "", target: str = "", 
 
     Raises Conflict when an event could not follow the one before: such a log was not written by Levier.
     """
-    status = StepStatus(step=step, target=target, wave=wave)
+    status: StepStatus | None = None
     for event in events:
+        if status is None:
+            status = StepStatus(step=event.step, target=event.target, wave=wave)
         check_step_event(status.phase, event.kind, step=event.step, target=event.target)
-        status = _after(replace(status, step=event.step, target=event.target), event)
-    return status
+        status = _after(status, event)
+    return status or StepStatus(step=step, target=target, wave=wave)
 
 
 def _after(status: StepStatus, event: StepEvent) -> StepStatus:
@@ -128,7 +130,8 @@ def _after_start(status: StepStatus, event: StepEvent) -> StepStatus:
         before=status.before if status.before is not None else event.data.get("before"),
         started=status.started or event.at,
         finished=None,
-        first_seq=status.first_seq or event.seq,
+        # One that was refused before it acted has its place from when it acts: others may have been undone since.
+        first_seq=status.first_seq if status.acted else event.seq,
     )
 
 

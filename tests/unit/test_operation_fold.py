@@ -19,6 +19,7 @@ from levier.domain.operation import (
     fold_step,
     settle,
 )
+from levier.saga.unwinding import unwind_plan
 from tests.unit.operation_logs import LogBook
 
 K = StepEventKind
@@ -199,3 +200,11 @@ def test_takeovers_count_from_the_last_progress() -> None:
     assert log.fold().takeovers == 0
     log.taken_over("run-7")
     assert (log.fold().takeovers, log.fold().run) == (1, "run-7")
+
+
+def test_a_step_that_was_refused_before_it_acted_is_undone_in_the_order_in_which_it_acted() -> None:
+    """Its failure is older than everything that was begun anew after the operation was resumed."""
+    log = LogBook().state("running").done("n1", "a").step("b", "n1", "failed").undone("n1", "a").state("held")
+    log.state("running").done("n1", "a", "b")
+    assert [s.step for s in log.fold().stands] == ["a", "b"]
+    assert unwind_plan(log.fold()) == (("b", "n1"), ("a", "n1"))
