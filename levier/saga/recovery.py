@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from levier.domain.operation import SETTLED, OperationState, OperationStatus
@@ -12,6 +12,8 @@ from levier.saga.engine import compatible
 
 MAX_TAKEOVERS = 5
 """Times an operation is taken up again without any progress in between before a person is asked."""
+BEGIN_S = 60.0
+"""Seconds in which the process of a flow run that was started takes its operation over."""
 
 
 class RunState(StrEnum):
@@ -66,9 +68,12 @@ def plan_recovery(
     now: datetime,
     runs: Mapping[str, RunState],
     code_version: str,
+    since: Mapping[str, datetime] | None = None,
     max_takeovers: int = MAX_TAKEOVERS,
 ) -> tuple[RecoveryAction, ...]:
     """One action for each operation, in their order. `runs` is keyed by flow-run id; one not in it is MISSING.
+
+    `since` says when the runs entered their states: one that runs has `BEGIN_S` to take its operation over.
 
     A second call with what the first one's execution led to asks for nothing twice: a run that is waiting, or running
     with a worker alive, is left alone.
@@ -79,7 +84,9 @@ def plan_recovery(
         )
         for status in operations
         for verb, reason in [
-            _verdict(status, now=now, runs=runs, code_version=code_version, max_takeovers=max_takeovers)
+            _verdict(
+                status, now=now, runs=runs, since=since or {}, code_version=code_version, max_takeovers=max_takeovers
+            )
         ]
     )
 
@@ -91,12 +98,18 @@ def _asks_to_cancel(status: OperationStatus, runs: Mapping[str, RunState]) -> bo
 
 
 def _verdict(
-    status: OperationStatus, *, now: datetime, runs: Mapping[str, RunState], code_version: str, max_takeovers: int
+    status: OperationStatus,
+    *,
+    now: datetime,
+    runs: Mapping[str, RunState],
+    since: Mapping[str, datetime],
+    code_version: str,
+    max_takeovers: int,
 ) -> tuple[RecoveryVerb, str]:
     if status.state in SETTLED:
         return RecoveryVerb.LEAVE, f"it is {status.state}"
     run = runs.get(status.run or status.operation.key, RunState.MISSING)
-    if _alive(status, run, now=now):
+    if _alive(status, run, now=now, since=since.get(status.run or status.operation.key)):
         return RecoveryVerb.LEAVE, f"its flow run is {run} and its worker alive"
     begun_with = status.operation.code_version
     if not compatible(begun_with, code_version):
@@ -106,8 +119,11 @@ def _verdict(
     return _direction(status, run)
 
 
-def _alive(status: OperationStatus, run: RunState, *, now: datetime) -> bool:
+def _alive(status: OperationStatus, run: RunState, *, now: datetime, since: datetime | None) -> bool:
     """Whether it will go on by itself.
+
+    A run that runs is alive for a while without a sign of life: its process is starting. Not for ever, since it may
+    have died before it could take the operation over.
 
     A run that ended is dead at once, whatever its last sign of life says: its worker may still be acting (seen for 21 s
     after a kill -9), and is fenced off by the one that takes over.
@@ -117,7 +133,11 @@ def _alive(status: OperationStatus, run: RunState, *, now: datetime) -> bool:
     if run is not RunState.RUNNING:
         # Waiting for a person, or ordered by somebody who is about to start its run.
         return status.state is OperationState.AWAITING_APPROVAL and status.cancel_requested is None
-    return status.expires is None or now <= status.expires
+    if status.expires is not None and now <= status.expires:
+        return True
+    if since is None:
+        return status.expires is None
+    return now <= since + timedelta(seconds=BEGIN_S)
 
 
 def _direction(status: OperationStatus, run: RunState) -> tuple[RecoveryVerb, str]:

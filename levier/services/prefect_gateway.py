@@ -42,6 +42,13 @@ class FlowRunState:
     flow_run_id: str
     kind: str
     name: str
+    since: datetime | None = None
+    """When it entered this state."""
+
+    @property
+    def run_state(self) -> RunState:
+        """The state as recovery sees it."""
+        return _RUN_STATES.get(self.kind, RunState.MISSING)
 
     @property
     def terminal(self) -> bool:
@@ -69,14 +76,21 @@ class PrefectGateway:
         """What Prefect says of the run now. Safe to repeat. Raises NotFound."""
         run = self._call("GET", f"/flow_runs/{flow_run_id}")
         state = run.get("state") or {}
-        return FlowRunState(flow_run_id, str(state.get("type", "PENDING")), str(state.get("name", "")))
+        entered = state.get("timestamp")
+        since = None if entered is None else datetime.fromisoformat(entered)
+        return FlowRunState(flow_run_id, str(state.get("type", "PENDING")), str(state.get("name", "")), since)
+
+    def find(self, flow_run_id: str) -> FlowRunState | None:
+        """What Prefect says of the run now; None when it does not know it. Safe to repeat."""
+        try:
+            return self.state(flow_run_id)
+        except NotFound:
+            return None
 
     def run_state(self, flow_run_id: str) -> RunState:
         """The run as recovery sees it; MISSING when Prefect does not know it. Safe to repeat."""
-        try:
-            return _RUN_STATES.get(self.state(flow_run_id).kind, RunState.MISSING)
-        except NotFound:
-            return RunState.MISSING
+        found = self.find(flow_run_id)
+        return RunState.MISSING if found is None else found.run_state
 
     def retry(self, flow_run_id: str) -> None:
         """The run is scheduled again under the same id, as Prefect's Retry button does. Safe to repeat."""
@@ -84,6 +98,13 @@ class PrefectGateway:
         details = {"scheduled_time": datetime.now(UTC).isoformat()}
         body = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry", "state_details": details}, "force": True}
         self._call("POST", f"/flow_runs/{flow_run_id}/set_state", body)
+
+    def give_up(self, flow_run_id: str, reason: str) -> None:
+        """The run is Crashed, if it was said to run: nobody works on it any more. Safe to repeat."""
+        found = self.find(flow_run_id)
+        if found is not None and found.run_state is RunState.RUNNING:
+            body = {"state": {"type": "CRASHED", "name": "Crashed", "message": reason}, "force": True}
+            self._call("POST", f"/flow_runs/{flow_run_id}/set_state", body)
 
     def cancel(self, flow_run_id: str) -> None:
         """The run is asked to stop. Safe to repeat."""

@@ -37,8 +37,10 @@ class Recovery:
     def plan(self) -> tuple[RecoveryAction, ...]:
         """What there is to do about operations that nobody works on. Touches nothing; safe to repeat."""
         statuses = self._saga.statuses(states=set(OperationState) - SETTLED)
-        runs = {run: self._prefect.run_state(run) for s in statuses if (run := s.run or s.operation.key)}
-        return plan_recovery(statuses, now=self._clock(), runs=runs, code_version=self._code_version)
+        found = [f for s in statuses if (run := s.run or s.operation.key) and (f := self._prefect.find(run))]
+        runs = {f.flow_run_id: f.run_state for f in found}
+        since = {f.flow_run_id: f.since for f in found if f.since is not None}
+        return plan_recovery(statuses, now=self._clock(), runs=runs, since=since, code_version=self._code_version)
 
     def execute(self, actions: Iterable[RecoveryAction]) -> list[dict[str, Any]]:
         """Every action is carried out or under way; what was done, in words. Safe to repeat.
@@ -63,6 +65,7 @@ class Recovery:
             if action.verb is RecoveryVerb.UNWIND:
                 return self._unwind(action)
             self._saga.hand_over(action.operation, action.reason)
+            self._prefect.give_up(action.run, action.reason)
         except LevierError as error:
             log.error("recovery failed", operation=action.operation, verb=action.verb.value, error=str(error))
             return f"failed: {error}"
@@ -84,8 +87,13 @@ class Recovery:
             self._saga.request_cancel(action.operation, PREFECT, f"its flow run {action.run} was cancelled")
         if status.state in NEVER_BEGAN:
             self._saga.call_off(action.operation, "cancelled before it began")
+            self._prefect.give_up(action.run, action.reason)
             return "called off: it had not begun"
-        return f"undone by flow run {start_rollback(self._prefect, status)}"
+        rollback = start_rollback(self._prefect, status)
+        if rollback != action.run:
+            # Else it would be Running for ever, and its runner would take it up again on its return.
+            self._prefect.give_up(action.run, action.reason)
+        return f"undone by flow run {rollback}"
 
 
 def _as_map(action: RecoveryAction) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from levier.domain.operation import SETTLED, OperationState, OperationStatus
-from levier.saga.recovery import MAX_TAKEOVERS, RecoveryVerb, RunState, plan_recovery
+from levier.saga.recovery import BEGIN_S, MAX_TAKEOVERS, RecoveryVerb, RunState, plan_recovery
 from tests.unit.operation_logs import START, LogBook
 
 NOW = START + timedelta(hours=1)
@@ -98,6 +98,16 @@ def test_an_operation_nobody_has_begun_goes_by_the_run_that_ordered_it() -> None
     assert (action.verb, action.run) == (V.RESUME, "run-0")
     (action,) = plan_recovery([LogBook().fold()], now=NOW, runs={"run-0": RunState.RUNNING}, code_version="1.2.3")
     assert action.verb is V.LEAVE
+
+
+def test_a_run_whose_process_died_before_it_took_over_is_noticed() -> None:
+    """Without a sign of life nobody knows more of it than since when it is said to run."""
+    for status, run in ((LogBook().fold(), "run-0"), (operation(OperationState.RUNNING, fresh=False), "run-1")):
+        for age_s, expected in ((BEGIN_S - 1, V.LEAVE), (BEGIN_S + 1, V.RESUME)):
+            since = {run: NOW - timedelta(seconds=age_s)}
+            runs = {run: RunState.RUNNING}
+            (action,) = plan_recovery([status], now=NOW, runs=runs, since=since, code_version="1.2.3")
+            assert action.verb is expected
 
 
 @given(st.lists(st.tuples(st.sampled_from(OperationState), st.booleans(), st.booleans())))
