@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 from uuid import UUID
@@ -39,7 +40,8 @@ class LevierWorker(ProcessWorker):
 
     def __init__(self, *, name: str, limit: int, queues: list[str] | None) -> None:
         super().__init__(work_pool_name=POOL, name=name, limit=limit, work_queues=queues)
-        self.live: set[UUID] = set()
+        self.live: Counter[UUID] = Counter()
+        """Processes by run: one that was stopped and one that replaced it may be of the same run."""
         self.killed: set[UUID] = set()
 
     async def run(
@@ -49,7 +51,7 @@ class LevierWorker(ProcessWorker):
         task_status: anyio.abc.TaskStatus[int] | None = None,
     ) -> ProcessWorkerResult:
         """The flow run's process ended. A death by signal is remembered, so that the run is taken up again."""
-        self.live.add(flow_run.id)
+        self.live[flow_run.id] += 1
         self.killed.discard(flow_run.id)
         try:
             result = await super().run(flow_run, configuration, task_status)
@@ -57,11 +59,11 @@ class LevierWorker(ProcessWorker):
                 self.killed.add(flow_run.id)
             return result
         finally:
-            self.live.discard(flow_run.id)
+            self.live[flow_run.id] -= 1
 
     def view(self) -> RunnerView:
         """What adoption needs to know of this worker now; a run it is just submitting counts as live."""
-        return RunnerView(self.name, frozenset(self.live | self._submitting_flow_run_ids), frozenset(self.killed))
+        return RunnerView(self.name, frozenset({*(+self.live), *self._submitting_flow_run_ids}), frozenset(self.killed))
 
 
 async def serve(*, name: str, limit: int, queues: list[str] | None, deployments: Path, ready_file: Path | None) -> None:
@@ -116,7 +118,7 @@ async def _sweep_for_ever(adoption: Adoption, disagreement: Disagreement, worker
 def _stop_on_sigterm(worker: LevierWorker) -> None:
     def stop(signum: int) -> None:
         _log.info(
-            "told to stop by %s; %d flow runs go on at the next start", signal.Signals(signum).name, len(worker.live)
+            "told to stop by %s; %d flow runs go on at the next start", signal.Signals(signum).name, worker.live.total()
         )
         # Every flow process is killed by the kernel together with this one (flows.engine). Prefect's own ending
         # would wait up to 30 s for each and then report them Crashed.

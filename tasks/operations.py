@@ -10,6 +10,7 @@ from prefect import get_run_logger
 from prefect.runtime import flow_run
 
 from levier import bootstrap
+from levier.domain.operation import Settlement
 from levier.saga.store_patience import StorePatience
 from levier.services.operation_run import OperationRun
 
@@ -23,6 +24,12 @@ def plan(kind: str, nodes: list[str], options: dict[str, Any]) -> str:
     services = patience.call(bootstrap.services)
     run = str(flow_run.id)
     return patience.call(services.operations.plan, kind, nodes, options, flow_run_id=run, who="flow run")
+
+
+def over(operation: str) -> Settlement | None:
+    """How the operation ended for good; None when it did not. Safe to repeat."""
+    patience = StorePatience(tell=get_run_logger().warning)
+    return patience.call(patience.call(bootstrap.services).operations.over, operation)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from levier.domain.errors import (
     UndoFailed,
 )
 from levier.domain.operation import (
+    FINAL,
     ErrorRecord,
     Fence,
     JsonMap,
@@ -176,6 +177,20 @@ class Saga:
             self.set_state(fence, OperationState.UNWINDING, {"reason": end.reason})
         self.set_state(fence, end.state, {"reason": end.reason} if end.reason else {})
         return end
+
+    def over(self, operation_id: str) -> Settlement | None:
+        """How the operation ended for good; None when it did not. Safe to repeat. Raises NotFound.
+
+        For a run whose process died between the end of the operation and its own: run again, it tells the same end.
+        """
+        status = self._log.status(operation_id, target="")
+        if status.state not in FINAL:
+            return None
+        return Settlement(status.state, str(status.state_detail.get("reason", "")))
+
+    def superseded(self, fence: Fence, run: str) -> bool:
+        """Another process of the same flow run took the operation over: how that run ends is for it to say."""
+        return not self._log.is_current(fence) and self._log.status(fence.operation, target="").run == run
 
     def request_cancel(self, operation_id: str, who: str, reason: str) -> None:
         """The request is in the log, for the worker to see at its next safe point. Raises NotFound, Conflict."""

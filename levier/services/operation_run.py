@@ -67,6 +67,7 @@ class OperationRun:
         self._verbs = verbs
         self._patience = patience
         self.registry = registry
+        self._run = run
         self._impatient = saga
         self._saga = saga.patient(patience)
         self._services = services.patient(patience)
@@ -154,6 +155,10 @@ class OperationRun:
     def fence(self) -> Fence:
         """What writes of this worker are conditional on."""
         return self._fence
+
+    def superseded(self) -> bool:
+        """Another process of the same flow run took over; how that run ends is for it to say. Safe to repeat."""
+        return self._saga.superseded(self._fence, self._run)
 
     def guard(self) -> None:
         """This worker is the current one, and the log could be written a moment ago: a command may go out.

@@ -9,7 +9,7 @@ from levier.domain.audit import PREFECT, OrderVerb
 from levier.domain.errors import Conflict, IncompatibleVersion, InvalidRequest
 from levier.domain.node import require_operable
 from levier.domain.node_record import NodeRecord
-from levier.domain.operation import FINAL, SETTLED, OperationStatus, PlannedStep
+from levier.domain.operation import FINAL, SETTLED, OperationStatus, PlannedStep, Settlement
 from levier.domain.site import Node, Site
 from levier.saga.engine import Saga
 from levier.saga.recovery import MAX_TAKEOVERS
@@ -81,6 +81,10 @@ class Operations:
             key=flow_run_id,
         )
         return operation.id
+
+    def over(self, operation: str) -> Settlement | None:
+        """How the operation ended for good; None when it did not. Safe to repeat. Raises NotFound."""
+        return self._saga.over(operation)
 
     def take_over(self, operation: str, *, flow_run_id: str, tell: Callable[[str], None]) -> OperationRun:
         """This process is the operation's only worker, others are fenced off.
