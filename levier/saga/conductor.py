@@ -87,6 +87,9 @@ class Conductor:
         status = await self.hands.status()
         if status.state is OperationState.PLANNED and status.cancel_requested is not None:
             return await self._call_off("cancelled before it began")
+        if status.state is OperationState.SUCCEEDED:
+            # An earlier process died between the operation's end and its flow run's: the run is told the same end.
+            return Settlement(OperationState.SUCCEEDED, "")
         if status.state is OperationState.UNWINDING:
             return await self._back()
         if status.goes_back:
@@ -169,22 +172,26 @@ class Conductor:
             # Undoing what came after it would leave neither the old nor the new: it is held as it is.
             self.hands.tell(f"{target}: {', '.join(irreversible)} cannot be undone; it is held as it is")
             return
-        plan = unwind_plan(status, target)
-        if plan:
-            await self.hands.hold(target)  # a target that was ready had its lease released
-        for name, _ in plan:
-            try:
-                await self.hands.undo_step(self.registry.get(name), target)
-            except FENCED:
-                raise
-            except LevierError as error:
-                self.hands.tell(f"{target}: {error}; it keeps its lease until an operator decides")
-                return
+        try:
+            await self._undo([self.registry.get(name) for name, _ in unwind_plan(status, target)], target)
+        except FENCED:
+            raise
+        except LevierError as error:
+            self.hands.tell(f"{target}: {error}; it is left as it is until an operator decides")
+            return
         given_up = [s.step for s in (await self.hands.status(target)).stands if s.target == target]
         if given_up:
             self.hands.tell(f"{target}: {', '.join(given_up)} stands; it keeps its lease until it is abandoned")
             return
         await self.hands.release(target)
+
+    async def _undo(self, steps: Sequence[Step[Any]], target: str) -> None:
+        """The steps are undone, one after the other. Raises what the first undo that fails raises."""
+        if any(step.needs_lease for step in steps):
+            await self.hands.hold(target)  # a target that was ready had its lease released
+        # Without such a step the operation never held the target: another one may, and is not to be waited for.
+        for step in steps:
+            await self.hands.undo_step(step, target)
 
 
 def waves(status: OperationStatus) -> Mapping[int, Sequence[str]]:
