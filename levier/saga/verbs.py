@@ -23,7 +23,7 @@ from levier.domain.operation import (
     UndoState,
 )
 from levier.saga.log import StepLog
-from levier.saga.step import StepRegistry
+from levier.saga.step import StepRegistry, Undo
 
 
 class VerbLog(Protocol):
@@ -170,6 +170,13 @@ class Verbs:
             "nodes": [target for target, _ in left_behind(status)],
         }
         self._verbs.abandon(operation_id, detail=detail, at=self._clock())
+
+    def effects_left(self, status: OperationStatus) -> dict[str, list[str]]:
+        """Each target that is neither well nor as before, with what changed something there and was not undone."""
+        return {
+            target: [step for step in steps if self._registry.get(step).undo is not Undo.NO_EFFECT]
+            for target, steps in left_behind(status)
+        }
 
     def check_stuck(self, operation_id: str, verb: str) -> OperationStatus:
         """The operation as it is. Raises Conflict, naming what can be done, unless it is stuck."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 from levier.domain.operation import (
@@ -70,6 +72,21 @@ def _step(step: StepStatus) -> dict[str, Any]:
     }
 
 
+def _all_seen(targets: Iterable[TargetStatus]) -> str:
+    """The undone targets as they were seen, those together of which the same was seen."""
+    alike: dict[str, list[TargetStatus]] = defaultdict(list)
+    for target in targets:
+        alike[_seen(target)].append(target)
+    return "; ".join(f"{', '.join(t.target for t in group)}: {words}{_times(group)}" for words, group in alike.items())
+
+
+def _times(group: Iterable[TargetStatus]) -> str:
+    times = sorted(str(t.observed["at"])[11:19] for t in group if t.observed is not None)
+    if not times:
+        return ""
+    return f" (seen {times[0]} UTC)" if times[0] == times[-1] else f" (seen {times[0]} to {times[-1]} UTC)"
+
+
 def _seen(target: TargetStatus) -> str:
     """An undone target as it was seen when everything on it was undone."""
     seen = target.observed
@@ -80,8 +97,7 @@ def _seen(target: TargetStatus) -> str:
         said.append("a boot entry STILL stands" if seen["boot_entry"] else "no boot entry")
     if "address" in seen:
         said.append(f"address {seen['address']} STILL held" if seen["address"] else "no address held")
-    said += [f"NOT SEEN: {problem}" for problem in seen.get("problems", ())]
-    return f"{', '.join(said)} (seen {str(seen['at'])[11:19]} UTC)"
+    return ", ".join([*said, *(f"NOT SEEN: {problem}" for problem in seen.get("problems", ()))])
 
 
 def _power(seen: JsonMap) -> str:
@@ -97,7 +113,7 @@ def _safe_state(status: OperationStatus) -> str:
         return ""
     if not status.stands:
         undone = sorted({s.target for s in status.steps if s.undo is UndoState.UNDONE})
-        return "; ".join(f"{name}: {_seen(status.targets[name])}" for name in undone) or "nothing was done"
+        return _all_seen([status.targets[name] for name in undone]) or "nothing was done"
     if status.state is OperationState.SUCCEEDED:
         return ""
     open_steps = [f"{s.step} on {s.target}" for s in status.stands if s.state is not StepState.SUCCEEDED]

@@ -9,7 +9,7 @@ from levier.domain.errors import Conflict
 from levier.domain.node import NodeState
 from levier.domain.operation import SETTLED, OperationState, OperationStatus
 from levier.saga.engine import Saga
-from levier.saga.verbs import Verbs, left_behind, ways_out
+from levier.saga.verbs import Verbs, ways_out
 from levier.services.operations import Operations, held_by
 from levier.services.prefect_gateway import PrefectGateway
 from levier.services.provisioning import Provisioning
@@ -112,9 +112,9 @@ class Steering:
         """
         why = required_reason(reason, verb="abandon")
         status = self._verbs.check_stuck(operation, "abandon")
-        for node, steps in left_behind(status):
+        for node, steps in self._verbs.effects_left(status).items():
             if node in status.operation.targets:
-                fault = f"{operation} was abandoned by {who}: {why}; stands: {', '.join(steps)}"
+                fault = f"{operation} was abandoned by {who}: {why}; stands: {', '.join(steps) or 'nothing'}"
                 self._provisioning.nodes.set_flags(node, fault=fault)
         self._verbs.abandon(operation, who=who, reason=why)
         return self._operations.show(operation)

@@ -119,3 +119,13 @@ def test_a_safe_state_that_nobody_saw_is_not_claimed() -> None:
     log.state("unwinding").state("rolled_back")
     assert as_map(log.fold(), steps=False)["safe_state"] == "n1: no machine was touched"
     assert as_map(LogBook().state("cancelled").fold(), steps=False)["safe_state"] == "nothing was done"
+
+
+def test_nodes_of_which_the_same_was_seen_are_told_together() -> None:
+    log = LogBook(targets=("n1", "n2", "n3"), steps=("a",)).state("running")
+    for node in ("n1", "n2", "n3"):
+        log.done(node, "a").undone(node, "a")
+    log.observed("n1", power="off").observed("n2", power="off").observed("n3", power="on")
+    log.state("unwinding").state("rolled_back")
+    said = as_map(log.fold(), steps=False)["safe_state"]
+    assert said == "n1, n2: power off (seen 00:00:15 to 00:00:16 UTC); n3: power on (seen 00:00:17 UTC)"
