@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -15,15 +13,11 @@ from levier.domain.errors import (
     InvalidRequest,
     Irreversible,
     LeaseLost,
-    LevierError,
-    MalformedReply,
-    OutcomeUnknown,
     StoreUnavailable,
     UndoFailed,
 )
 from levier.domain.operation import (
     FINAL,
-    ErrorRecord,
     Fence,
     JsonMap,
     Lease,
@@ -38,6 +32,7 @@ from levier.domain.operation import (
     UndoState,
     settle,
 )
+from levier.saga.attempt import AttemptEntry, as_json
 from levier.saga.log import StepLog
 from levier.saga.step import Checkpoint, Step, Undo, should_retry
 from levier.saga.store_patience import StorePatience, patient
@@ -242,7 +237,7 @@ class Saga:
         entry.append(StepEventKind.SUCCEEDED, {"outputs": with_outputs})
         return with_outputs
 
-    def _start(self, entry: _Entry, step: Step[C], ctx: C, *, before: JsonMap | None) -> None:
+    def _start(self, entry: AttemptEntry, step: Step[C], ctx: C, *, before: JsonMap | None) -> None:
         """`started` is committed; the first one with the state before, which is observed here and never again."""
         if before is not None:
             entry.append(StepEventKind.STARTED, {})
@@ -270,12 +265,12 @@ class Saga:
         entry.append(StepEventKind.UNDO_STARTED, {})
         entry.append(StepEventKind.UNDONE, {"outputs": self._call_undo(entry, step, ctx, mine)})
 
-    def _call_undo(self, entry: _Entry, step: Step[C], ctx: C, mine: StepStatus) -> JsonMap:
+    def _call_undo(self, entry: AttemptEntry, step: Step[C], ctx: C, mine: StepStatus) -> JsonMap:
         if isinstance(step.undo, Undo):
             return {}
         checkpoint = Checkpoint(before=mine.before or {}, outputs=mine.outputs, attempts=mine.attempts)
         try:
-            return _as_json(step.undo(ctx, checkpoint))
+            return as_json(step.undo(ctx, checkpoint))
         except (LeaseLost, StoreUnavailable):
             raise
         except BaseException as error:
@@ -294,7 +289,7 @@ class Saga:
         """What to undo, as (step, target), last begun first; see levier.saga.unwinding."""
         return unwind_plan(status, target)
 
-    def _entry(self, fence: Fence, step: Step[C], target: str, *, attempt: int) -> _Entry:
+    def _entry(self, fence: Fence, step: Step[C], target: str, *, attempt: int) -> AttemptEntry:
         def append(kind: StepEventKind, data: JsonMap) -> None:
             self._log.append(
                 fence,
@@ -308,50 +303,12 @@ class Saga:
                 key=_key(),
             )
 
-        return _Entry(append)
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """Writes the events of one attempt at one step."""
-
-    append: Callable[[StepEventKind, JsonMap], None]
-
-    def append_after(self, error: BaseException, kind: StepEventKind) -> None:
-        """The event is in the log; if that fails, the log's error is raised, with `error` as its cause."""
-        try:
-            self.append(kind, ErrorRecord.of(error).as_data())
-        except LevierError as of_log:
-            raise of_log from error
-
-    def concluding(self, call: Callable[[], JsonMap], *, unknown: bool = True) -> JsonMap:
-        """What `call` returns; whatever it raises is in the log first, as failed or (if `unknown` may be) unknown."""
-        try:
-            return _as_json(call())
-        except (LeaseLost, StoreUnavailable):
-            raise  # fenced off, or nothing can be written: the outcome stays open
-        except BaseException as error:
-            kind = StepEventKind.UNKNOWN if unknown and _outcome_open(error) else StepEventKind.FAILED
-            self.append_after(error, kind)
-            raise
+        return AttemptEntry(append)
 
 
 def _key() -> str:
     """What one write is known by, however often it has to be repeated."""
     return secrets.token_hex(16)
-
-
-def _outcome_open(error: BaseException) -> bool:
-    """Whether it may have happened all the same. A defect or an interruption says nothing about it, so it may."""
-    return not isinstance(error, LevierError) or isinstance(error, OutcomeUnknown | MalformedReply)
-
-
-def _as_json(value: JsonMap) -> JsonMap:
-    """What the log gives back for `value`, so that first run and replay see the same. TypeError if not JSON."""
-    stored = json.loads(json.dumps(value, allow_nan=False))
-    if not isinstance(stored, dict):
-        raise TypeError(f"a step must return a mapping, not {type(value).__name__}")
-    return stored
 
 
 def _check_plan(targets: Sequence[str], plan: Sequence[PlannedStep]) -> None:
