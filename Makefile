@@ -8,18 +8,22 @@ CHASSIS ?= qemu
 UEFI ?=
 KEEP ?=
 NODES ?=
+SEED ?=
+# Bash has a SECONDS of its own, which make would pass on.
+SECONDS_ := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
 TESTS ?= tests
 PYTEST_ARGS ?=
 # Built images and downloaded packages of the tests; safe to delete.
 export LEVIER_TEST_CACHE ?= $(HOME)/.cache/levier
 
-.PHONY: help setup setup-stub demo test test-faults lint bench lock clean root
+.PHONY: help setup setup-stub demo test test-faults test-simulation lint bench lock clean root
 
 help:
 	@echo "make demo [CHASSIS=qemu|nspawn] [UEFI=1] [KEEP=1]   a virtual rack from power-off to SSH, and back"
 	@echo "make demo CHASSIS=stub [NODES=10]                   the same without root"
 	@echo "make test [TESTS=tests/unit]                        all tests, those that need root included"
 	@echo "make test-faults                                    every step × every fault, as a table"
+	@echo "make test-simulation [SECONDS=60] [SEED=n]          random histories of faults, kills and people, simulated"
 	@echo "make lint                                           ruff, mypy --strict, layering"
 	@echo "make bench                                          measurements, printed as ratios"
 	@echo "make setup                                          Debian packages and .venv, what is missing of them"
@@ -39,6 +43,9 @@ demo: $(if $(filter stub,$(CHASSIS)),setup-stub,root setup)
 
 test: root setup
 	$(PY) -m pytest $(TESTS) --durations=15 --durations-min=1 $(PYTEST_ARGS)
+
+test-simulation: setup-stub
+	$(PY) -m tests.simulation --seconds $(SECONDS_) $(if $(SEED),--seed $(SEED))
 
 test-faults: root setup
 	$(PY) -m pytest tests/faults -q --no-header -p no:cacheprovider $(PYTEST_ARGS)

@@ -145,7 +145,7 @@ class Saga:
     def patient(self, patience: StorePatience) -> Saga:
         """This saga, waiting for its log where it is away: for a worker. Whoever answers a question must not."""
         log = patient(self._log, patience)
-        return Saga(log, self._clock, self._code_version, lease_s=self._lease.total_seconds())
+        return type(self)(log, self._clock, self._code_version, lease_s=self._lease.total_seconds())
 
     def check(self, fence: Fence) -> None:
         """The fence is current. Raises LeaseLost when another worker took over. For looks; see `permit`."""

@@ -18,9 +18,12 @@ from sqlalchemy import event
 from levier.domain.errors import LevierError
 from levier.domain.operation import Fence, Operation, OperationState, PlannedStep, StepEventKind
 from levier.saga.log import StepLog
+from levier.saga.verbs import VerbLog
 from levier.store.base import open_engine
 from levier.store.step_log import SqlStepLog
+from levier.store.verb_log import SqlVerbLog
 from tests.simulation.memory_log import MemoryLog
+from tests.simulation.memory_verbs import MemoryVerbLog
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NODES = ("n1", "n2")
@@ -47,6 +50,10 @@ calls = st.one_of(
     st.tuples(st.just("release_lease"), which, nodes),
     st.tuples(st.just("renew"), which),
     st.tuples(st.just("is_current"), which),
+    st.tuples(st.just("order"), operations, st.sampled_from(["resume", "abandon"])),
+    st.tuples(st.just("skip"), operations, steps, nodes),
+    st.tuples(st.just("abandon"), operations),
+    st.tuples(st.just("history"), operations),
 )
 begun = [("create", "o1", ""), ("take_over", "o1", "w1", ""), ("set_state", 0, OperationState.RUNNING)]
 
@@ -56,6 +63,7 @@ class Driver:
     """Makes the same calls on one log as another driver does on another."""
 
     log: StepLog
+    verbs: VerbLog
     fences: list[Fence] = field(default_factory=list)
 
     def answer(self, name: str, arguments: tuple[Any, ...], at: datetime) -> object:
@@ -115,6 +123,18 @@ class Driver:
     def _renew(self, at: datetime, back: int) -> object:
         return self.log.renew(self._fence(back), at=at, expires=at + timedelta(minutes=2))
 
+    def _order(self, at: datetime, name: str, verb: str) -> object:
+        return self.verbs.order(name, detail={"verb": verb, "who": "ann", "reason": f"at {at}"}, at=at)
+
+    def _skip(self, at: datetime, name: str, step: str, node: str) -> object:
+        return self.verbs.skip(name, step=step, target=node, data={"who": "ann", "reason": "by hand"}, at=at)
+
+    def _abandon(self, at: datetime, name: str) -> object:
+        return self.verbs.abandon(name, detail={"verb": "abandon", "who": "ann", "reason": "old", "nodes": []}, at=at)
+
+    def _history(self, _at: datetime, name: str) -> object:
+        return self.verbs.history(name)
+
     def _is_current(self, _at: datetime, back: int) -> object:
         return self.log.is_current(self._fence(back))
 
@@ -135,7 +155,9 @@ def sqlite_log(migrated: Path) -> Iterator[SqlStepLog]:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_memory_and_sqlite_agree(migrated_sqlite: Path, sequence: list[tuple[Any, ...]]) -> None:
     with sqlite_log(migrated_sqlite) as sql_log:
-        memory, sql = Driver(MemoryLog()), Driver(sql_log)
+        in_memory = MemoryLog()
+        memory = Driver(in_memory, MemoryVerbLog(in_memory))
+        sql = Driver(sql_log, SqlVerbLog(sql_log._engine))
         for number, (name, *arguments) in enumerate([*begun, *sequence]):
             at = START + timedelta(seconds=number)
             answers = [driver.answer(name, tuple(arguments), at) for driver in (memory, sql)]

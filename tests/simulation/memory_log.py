@@ -50,6 +50,7 @@ class Record:
     steps: list[StepEvent] = field(default_factory=list)
     by_step: dict[tuple[str, str], list[StepEvent]] = field(default_factory=lambda: defaultdict(list))
     keys: dict[str, StepEvent | Fence] = field(default_factory=dict)
+    folded: dict[str | None, tuple[tuple[int, int], OperationStatus]] = field(default_factory=dict)
 
     @property
     def last_seq(self) -> int:
@@ -62,12 +63,26 @@ class Record:
     def add(self, kind: OperationEventKind, at: datetime, **rest: Any) -> None:
         self.events.append(OperationEvent(self.last_seq + 1, self.operation.id, kind, at, **rest))
 
+    def check_step(self, event: StepEvent) -> None:
+        """The event is one of the plan and may follow."""
+        _check_planned(self.operation, event.step, event.target)
+        check_step_event_in(self.state, event.kind, operation=self.operation.id)
+        phase = fold_step(self.by_step[event.step, event.target]).phase
+        check_step_event(phase, event.kind, step=event.step, target=event.target)
+
+    def add_step(self, event: StepEvent) -> None:
+        self.steps.append(event)
+        self.by_step[event.step, event.target].append(event)
+
     def fold(self, target: str | None) -> OperationStatus:
-        if target is None:
-            return fold_operation(self.operation, self.events, self.steps, expires=self.expires)
-        part = replace(self.operation, plan=tuple(p for p in self.operation.plan if p.target == target))
-        steps = [e for e in self.steps if e.target == target]
-        return fold_operation(part, self.events, steps, expires=self.expires)
+        """The fold, made anew only when the log has grown: the simulation asks for it all the time."""
+        steps = [e for e in self.steps if target in (None, e.target)]
+        length, known = self.folded.get(target, ((-1, -1), None))
+        if known is None or length != (len(self.events), len(steps)):
+            plan = tuple(p for p in self.operation.plan if target in (None, p.target))
+            known = fold_operation(replace(self.operation, plan=plan), self.events, steps)
+            self.folded[target] = ((len(self.events), len(steps)), known)
+        return replace(known, expires=self.expires)
 
 
 @dataclass
@@ -84,6 +99,8 @@ class MemoryLog:
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
         self.locks: dict[str, Lock] = {}
+        self.book: list[StepEvent] = []
+        """The events of all operations' steps, in the order in which they were written."""
 
     # --- operations -------------------------------------------------------------------------------------------------
 
@@ -91,18 +108,18 @@ class MemoryLog:
         for record in self.records.values():
             if operation.key and record.operation.key == operation.key:
                 return record.operation
-        stored = replace(operation, parameters=_stored(operation.parameters))
-        if operation.id in self.records and self.records[operation.id].operation == stored:
+        kept = replace(operation, parameters=stored(operation.parameters))
+        if operation.id in self.records and self.records[operation.id].operation == kept:
             return operation
         if operation.id in self.records:
             raise Conflict(f"there already is an operation {operation.id}", hint="repeat: ids are random")
-        record = self.records[operation.id] = Record(stored)
+        record = self.records[operation.id] = Record(kept)
         planned = {"requested_by": operation.requested_by, "code_version": operation.code_version}
         record.add(OperationEventKind.STATE, operation.created, state=OperationState.PLANNED, detail=planned)
         return operation
 
     def status(self, operation_id: str, *, target: str | None = None) -> OperationStatus:
-        return self._record(operation_id).fold(target)
+        return self.record(operation_id).fold(target)
 
     def statuses(
         self, *, states: Collection[OperationState] | None = None, limit: int | None = None
@@ -123,7 +140,7 @@ class MemoryLog:
         expires: datetime,
         key: str = "",
     ) -> Fence:
-        record = self._record(operation_id)
+        record = self.record(operation_id)
         earlier = record.keys.get(key)
         if isinstance(earlier, Fence):
             return earlier
@@ -146,21 +163,21 @@ class MemoryLog:
         return record is not None and record.generation == fence.generation
 
     def set_state(self, fence: Fence, state: OperationState, *, detail: JsonMap, at: datetime) -> None:
-        record = self._hold(fence)
+        record = self.hold(fence)
         if record.state is state:
             return
         check_operation_state(record.state, state, operation=fence.operation)
-        record.add(OperationEventKind.STATE, at, state=state, detail=_stored(detail), worker=fence.worker)
+        record.add(OperationEventKind.STATE, at, state=state, detail=stored(detail), worker=fence.worker)
 
     def request_cancel(self, operation_id: str, *, who: str, reason: str, at: datetime) -> None:
-        record = self._record(operation_id)
+        record = self.record(operation_id)
         if record.state in SETTLED:
             raise Conflict(f"operation {operation_id} is {record.state}: there is nothing to cancel", hint="it is over")
         if open_cancel(record.events) is None:
             record.add(OperationEventKind.CANCEL_REQUESTED, at, detail={"who": who, "reason": reason})
 
     def cancel_requested(self, operation_id: str) -> JsonMap | None:
-        return open_cancel(self._record(operation_id).events)
+        return open_cancel(self.record(operation_id).events)
 
     # --- steps ------------------------------------------------------------------------------------------------------
 
@@ -177,28 +194,24 @@ class MemoryLog:
         needs_lease: bool = True,
         key: str = "",
     ) -> StepEvent:
-        record = self._hold(fence)
+        record = self.hold(fence)
         earlier = record.keys.get(key)
         if isinstance(earlier, StepEvent):
             return earlier
-        own = record.by_step[step, target]
-        _check_planned(record.operation, step, target)
-        check_step_event_in(record.state, kind, operation=fence.operation)
-        check_step_event(fold_step(own).phase, kind, step=step, target=target)
+        seq = record.last_seq + 1
+        event = StepEvent(seq, fence.operation, step, target, kind, attempt, at, stored(data), fence.worker)
+        record.check_step(event)
         if needs_lease:
             self._refuse_other_holder(fence, target)
-        stored = _stored(data)
-        seq = record.last_seq + 1
-        event = StepEvent(seq, fence.operation, step, target, kind, attempt, at, stored, fence.worker)
-        record.steps.append(event)
-        own.append(event)
+        record.add_step(event)
+        self.book.append(event)
         record.keys.update({key: event} if key else {})
         return event
 
     # --- leases -----------------------------------------------------------------------------------------------------
 
     def acquire_lease(self, fence: Fence, node: str, *, at: datetime, expires: datetime) -> Lease:
-        self._hold(fence)
+        self.hold(fence)
         self._refuse_other_holder(fence, node)
         lock = self.locks.setdefault(node, Lock())
         if lock.lease is None:
@@ -208,13 +221,13 @@ class MemoryLog:
         return lock.lease
 
     def release_lease(self, fence: Fence, node: str) -> None:
-        self._hold(fence)
+        self.hold(fence)
         lock = self.locks.get(node)
         if lock is not None and lock.lease is not None and lock.lease.operation == fence.operation:
             lock.lease = None
 
     def renew(self, fence: Fence, *, at: datetime, expires: datetime) -> None:
-        self._hold(fence).expires = expires
+        self.hold(fence).expires = expires
         for lock in self._held_by(fence.operation):
             assert lock.lease is not None
             lock.lease = replace(lock.lease, expires=expires)
@@ -225,16 +238,21 @@ class MemoryLog:
 
     # --- conditions -------------------------------------------------------------------------------------------------
 
-    def _record(self, operation_id: str) -> Record:
+    def record(self, operation_id: str) -> Record:
         if operation_id not in self.records:
             raise NotFound(f"there is no operation {operation_id}", hint="levier operation list shows them")
         return self.records[operation_id]
 
-    def _hold(self, fence: Fence) -> Record:
-        record = self._record(fence.operation)
+    def hold(self, fence: Fence) -> Record:
+        record = self.record(fence.operation)
         if record.generation != fence.generation:
             raise fence.lost()
         return record
+
+    def free(self, operation_id: str) -> None:
+        """The operation holds no node."""
+        for lock in self._held_by(operation_id):
+            lock.lease = None
 
     def _held_by(self, operation_id: str) -> list[Lock]:
         return [lk for lk in self.locks.values() if lk.lease is not None and lk.lease.operation == operation_id]
@@ -251,7 +269,7 @@ def _check_planned(operation: Operation, step: str, target: str) -> None:
         raise InvalidRequest(f"operation {operation.id} has no step {step} on {target} in its plan", hint="")
 
 
-def _stored(data: JsonMap) -> JsonMap:
+def stored(data: JsonMap) -> JsonMap:
     """What a database gives back."""
     stored: Callable[[str], JsonMap] = json.loads
     return stored(json.dumps(data))
