@@ -89,7 +89,7 @@ class Recovery:
             self._saga.call_off(action.operation, "cancelled before it began")
             self._prefect.give_up(action.run, action.reason)
             return "called off: it had not begun"
-        rollback = start_rollback(self._prefect, status)
+        rollback = start_rollback(self._prefect, status, now=self._clock())
         if rollback != action.run:
             # Else it would be Running for ever, and its runner would take it up again on its return.
             self._prefect.give_up(action.run, action.reason)
