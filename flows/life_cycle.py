@@ -15,7 +15,7 @@ from levier.domain.errors import Conflict, LeaseLost
 from levier.domain.operation import OperationState, Settlement
 from levier.saga.conductor import Conductor
 from levier.services.operation_run import OperationRun
-from tasks.operations import over, take_over
+from tasks.operations import over, runs, take_over
 
 
 async def carry_out(operation: str, *, parallel: int) -> State[None]:
@@ -31,6 +31,8 @@ async def take_back(operation: str, *, parallel: int, reason: str) -> State[None
 async def _conducted(operation: str, parallel: int, work: Callable[[Conductor], Awaitable[Settlement]]) -> State[None]:
     try:
         with take_over(operation) as run:
+            if not await run.call(runs, run.flow_run):
+                await _leave_silently("this flow run has come to its end without this process")
             return _told(operation, await _unless_superseded(run, work(conductor(run, parallel))))
     except Conflict:
         # It is over: the process before this one died after that and before it could tell. It is told now.
@@ -50,11 +52,11 @@ async def _unless_superseded(run: OperationRun, work: Awaitable[Settlement]) -> 
 
 
 async def _leave_silently(why: str) -> None:
-    """This process is gone and has told Prefect nothing of its flow run, which goes on in another process.
+    """This process is gone and has told Prefect nothing of its flow run: another process does, or did.
 
     Its end would overwrite the state that the other one has given the run, and recovery would start a third.
     """
-    get_run_logger().warning("%s; this process ends, the flow run goes on in another one", why)
+    get_run_logger().warning("%s; this process ends and leaves the flow run to another one", why)
     await APILogHandler.aflush()
     os._exit(0)
 

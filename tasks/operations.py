@@ -32,6 +32,14 @@ def over(operation: str) -> Settlement | None:
     return patience.call(patience.call(bootstrap.services).operations.over, operation)
 
 
+def runs(run: str) -> bool:
+    """Prefect says that the flow run runs. Safe to repeat.
+
+    Not so when this process was stopped before it could take its operation over, and others have brought it to an end.
+    """
+    return bootstrap.services().operations.runs(run)
+
+
 @contextmanager
 def take_over(operation: str) -> Iterator[OperationRun]:
     """This process is the operation's only worker until the end of the block; any other one is fenced off."""

@@ -85,6 +85,11 @@ class OperationRun:
         """The operation's id."""
         return self.terms.operation
 
+    @property
+    def flow_run(self) -> str:
+        """The id of the flow run whose process this is."""
+        return self._run
+
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `function` returned; it ran in the operation's pool, since it may block on the store or a machine."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, partial(function, *args, **kwargs))

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import structlog
+
 from levier.domain.audit import PREFECT, OrderVerb
-from levier.domain.errors import Conflict, IncompatibleVersion, InvalidRequest
+from levier.domain.errors import Conflict, DriverError, IncompatibleVersion, InvalidRequest
 from levier.domain.node import require_operable
 from levier.domain.node_record import NodeRecord
 from levier.domain.operation import FINAL, SETTLED, OperationStatus, PlannedStep, Settlement
 from levier.domain.site import Node, Site
 from levier.saga.engine import Saga
-from levier.saga.recovery import MAX_TAKEOVERS
+from levier.saga.recovery import MAX_TAKEOVERS, RunState
 from levier.saga.step import StepRegistry
 from levier.saga.store_patience import StorePatience
 from levier.saga.verbs import Verbs, ways_out
@@ -26,6 +28,7 @@ from levier.services.steps.record import DEPLOYABLE
 from levier.services.steps.sequences import INSPECT_OUT_OF_BAND, SEQUENCES
 
 WAVE_SIZE = 100
+log = structlog.get_logger()
 
 
 class Operations:
@@ -81,6 +84,14 @@ class Operations:
             key=flow_run_id,
         )
         return operation.id
+
+    def runs(self, flow_run_id: str) -> bool:
+        """Prefect says that the flow run runs, or says nothing now. Safe to repeat."""
+        try:
+            return self._prefect.run_state(flow_run_id) is RunState.RUNNING
+        except DriverError as error:
+            log.warning("cannot ask for the state of a flow run", flow_run=flow_run_id, error=str(error))
+            return True
 
     def over(self, operation: str) -> Settlement | None:
         """How the operation ended for good; None when it did not. Safe to repeat. Raises NotFound."""
