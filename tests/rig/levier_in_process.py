@@ -9,9 +9,9 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +71,12 @@ class LevierInProcess:
         self.services = services
         self.rack = rack
 
-    def operate(self, kind: str, *nodes: str, parallel: int = 16) -> Verdict:
-        """The operation was ordered and brought as far as it goes."""
+    def operate(self, kind: str, *nodes: str, parallel: int = 16, tell: Callable[[str], None] = print) -> Verdict:
+        """The operation was ordered and brought as far as it goes; `tell` hears what its worker says."""
         key = f"test-{uuid.uuid4()}"
         operation = self.services.operations.plan(kind, list(nodes), {}, flow_run_id=key, who="test")
         began = time.monotonic()
-        run = self.services.operations.take_over(operation, flow_run_id=key, tell=print)
+        run = self.services.operations.take_over(operation, flow_run_id=key, tell=tell)
         try:
             settlement = asyncio.run(DirectHands(run, parallel).conductor.carry_out())
             return Verdict(settlement, run.status(), time.monotonic() - began)
@@ -95,15 +95,21 @@ class LevierInProcess:
 
 
 @contextmanager
-def levier_in_process(directory: Path, *, nodes: int, patience: Patience = BRIEF) -> Iterator[LevierInProcess]:
-    """A rack of `nodes` stub machines is up, Levier's services and its boot service beside it, the site is applied."""
+def levier_in_process(
+    directory: Path, *, nodes: int, patience: Patience = BRIEF, database_url: str = ""
+) -> Iterator[LevierInProcess]:
+    """A rack of `nodes` stub machines is up, Levier's services and its boot service beside it, the site is applied.
+
+    Its database is the one at `database_url`, or an SQLite file of its own.
+    """
     name = f"v{os.getpid()}-{uuid.uuid4().hex[:4]}"
     ports = Ports(bmc=free_port(), ssh=free_port(), boot=free_port())
     rack = Rack(name=name, directory=directory / "lab")
     with ExitStack() as stack:
         stack.callback(rack.down)
         rack.up(plan_rack(name=name, chassis=ChassisKind.STUB, nodes=nodes, ports=ports))
-        services = wire(_settings(directory / "state", boot_port=ports.boot, patience=patience))
+        settings = _settings(directory / "state", boot_port=ports.boot, patience=patience)
+        services = wire(replace(settings, database_url=database_url or settings.database_url))
         supply(services, rack)
         stack.enter_context(_boot_service(services, host=str(rack.spec().server)))
         yield LevierInProcess(services, rack)
