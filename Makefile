@@ -13,6 +13,8 @@ SEED ?=
 SECONDS_ := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
 TESTS ?= tests
 PYTEST_ARGS ?=
+# Processes that share the tests; 0 runs all in one.
+WORKERS ?= 2
 # Built images and downloaded packages of the tests; safe to delete.
 export LEVIER_TEST_CACHE ?= $(HOME)/.cache/levier
 
@@ -42,7 +44,7 @@ demo: $(if $(filter stub,$(CHASSIS)),setup-stub,root setup)
 	$(PY) -m levier demo --chassis $(CHASSIS) $(if $(UEFI),--uefi) $(if $(KEEP),--keep) $(if $(NODES),--nodes $(NODES))
 
 test: root setup
-	$(PY) -m pytest $(TESTS) --durations=15 --durations-min=1 $(PYTEST_ARGS)
+	$(PY) -m pytest $(TESTS) -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations=15 --durations-min=1 $(PYTEST_ARGS)
 
 test-simulation: setup-stub
 	$(PY) -m tests.simulation --seconds $(SECONDS_) $(if $(SEED),--seed $(SEED))

@@ -5,7 +5,43 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+import pytest
 
+ROOT = Path(__file__).parent.parent
 # Processes that tests start import this checkout, also when it is not installed.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+
+LANES: dict[str, tuple[str, ...]] = {
+    "an installation": ("tests/integration/e2e",),
+    "an installation with gates": ("tests/integration/e2e/test_cancel.py", "tests/integration/e2e/test_recovery.py"),
+    "the matrix": ("tests/faults/test_matrix.py",),
+    "the lab": ("tests/lab",),
+    "servers": ("tests/integration",),
+    "a lossy rack": ("tests/faults/test_lossy_rack.py",),
+    "faults": ("tests/faults",),
+    "hosts": ("tests/contract",),
+}
+"""What one of `make test`'s processes runs without changing over: tests that share what is slow to start, longest first.
+
+The most exact path counts; any other file is a lane of its own.
+"""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share what is slow to start are run by the same process, and what takes longest begins first."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_lane(item.path)))
+    items.sort(key=lambda item: _place(item.path))
+
+
+def _lane(path: Path) -> str:
+    name = path.relative_to(ROOT).as_posix()
+    paths = {own: lane for lane, owned in LANES.items() for own in owned}
+    return paths.get(max((own for own in paths if f"{name}/".startswith(f"{own}/")), key=len, default=""), name)
+
+
+def _place(path: Path) -> int:
+    order = list(LANES)
+    lane = _lane(path)
+    return order.index(lane) if lane in order else len(order)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,10 +66,15 @@ def test_a_paused_worker_commands_nothing_more(rack: FaultRack, step: str, direc
             first.kill()
             first.join()
         assert services.operations.status(operation) == log, "not one event by the fenced-off worker"
-        after = rack.page(node, since=place).events
+        after = [e for e in rack.page(node, since=place).events if not _half_login_forgotten(e)]
         assert after == [], "not one command by the fenced-off worker"
         if direction == "resume":
             take_back(services, operation)
+
+
+def _half_login_forgotten(event: dict[str, Any]) -> bool:
+    """The BMC forgets a login that stopped half-way: the worker was paused in it, and sent nothing of it afterwards."""
+    return event["kind"] == "bmc-auth-failed" and "client gave up" in event["detail"]["reason"]
 
 
 def _paused_outside_a_transaction(pid: int, database: Path) -> bool:
