@@ -21,7 +21,7 @@ LANES: dict[str, tuple[str, ...]] = {
     "faults": ("tests/faults",),
     "hosts": ("tests/contract",),
 }
-"""What one of `make test`'s processes runs without changing over: tests that share what is slow to start, longest first.
+"""What one process of `make test` runs without a break: tests that share what is slow to start; the longest first.
 
 The most exact path counts; any other file is a lane of its own.
 """
