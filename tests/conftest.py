@@ -27,9 +27,12 @@ The most exact path counts; any other file is a lane of its own.
 """
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share what is slow to start are run by the same process, and what takes longest begins first."""
+    """Tests that share what is slow to start are run by the same process, and what takes longest begins first.
+
+    First of all hooks: xdist reads the groups in its own.
+    """
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_lane(item.path)))
     items.sort(key=lambda item: _place(item.path))
