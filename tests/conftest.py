@@ -6,10 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from xdist.workermanage import NodeManager
 
 ROOT = Path(__file__).parent.parent
 # Processes that tests start import this checkout, also when it is not installed.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+
+# Ctrl-C: each process takes down what it started, racks and installations, before it is ended.
+NodeManager.EXIT_TIMEOUT = 120
 
 LANES: dict[str, tuple[str, ...]] = {
     "an installation": ("tests/integration/e2e",),
