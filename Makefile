@@ -44,7 +44,7 @@ demo: $(if $(filter stub,$(CHASSIS)),setup-stub,root setup)
 	$(PY) -m levier demo --chassis $(CHASSIS) $(if $(UEFI),--uefi) $(if $(KEEP),--keep) $(if $(NODES),--nodes $(NODES))
 
 test: root setup
-	$(PY) -m pytest $(TESTS) -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations=15 --durations-min=1 $(PYTEST_ARGS)
+	$(PY) -m pytest $(TESTS) -n $(WORKERS) --no-loadscope-reorder --durations=15 --durations-min=1 $(PYTEST_ARGS)
 
 test-simulation: setup-stub
 	$(PY) -m tests.simulation --seconds $(SECONDS_) $(if $(SEED),--seed $(SEED))

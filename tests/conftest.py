@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import NodeManager
 
 ROOT = Path(__file__).parent.parent
@@ -31,14 +33,20 @@ The most exact path counts; any other file is a lane of its own.
 """
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share what is slow to start are run by the same process, and what takes longest begins first.
+class LaneScheduling(LoadScopeScheduling):
+    """Hands out whole lanes, in the order of the tests."""
 
-    First of all hooks: xdist reads the groups in its own.
-    """
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_lane(item.path)))
+    def _split_scope(self, nodeid: str) -> str:
+        return _lane(ROOT / nodeid.partition("::")[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LaneScheduling:
+    """Who runs which test, when there are several processes."""
+    return LaneScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first."""
     items.sort(key=lambda item: _place(item.path))
 
 
