@@ -5,10 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from levier.saga.recovery import RecoveryVerb, RunState, plan_recovery
 from tests.faults.rack import FaultRack
 from tests.faults.worker import FENCED, carry_out, order, services_with, take_back, work
 from tests.integration.saga_faults import now
+from tests.rig.pausing import paused_outside_a_transaction
 
 LEASE_S = 2.0
 PAUSED_IN = ("inspect-bmc", "power-on", "await-agent", "write-image", "boot-host", "apply-baseline")
@@ -32,12 +31,6 @@ def until(condition: Callable[[], bool], what: str, *, timeout_s: float = 60) ->
     while not condition():
         assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what}"
         time.sleep(0.005)  # between two looks
-
-
-def stopped(pid: int) -> bool:
-    """Every thread of the process is stopped."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return all((task / "stat").read_text().rsplit(")", 1)[1].split()[0] in "TZX" for task in tasks)
 
 
 @pytest.mark.parametrize("direction", ["resume", "unwind"])
@@ -77,26 +70,9 @@ def _half_login_forgotten(event: dict[str, Any]) -> bool:
     return event["kind"] == "bmc-auth-failed" and "client gave up" in event["detail"]["reason"]
 
 
-def _paused_outside_a_transaction(pid: int, database: Path) -> bool:
-    """The process is stopped; False, and it runs again, when it holds SQLite's one write lock: nobody could take over.
-
-    What happens then is another test's subject: everybody waits, as for any database that is away.
-    """
-    os.kill(pid, signal.SIGSTOP)
-    until(lambda: stopped(pid), "every thread to stop")
-    try:
-        with closing(sqlite3.connect(database, timeout=0.5, isolation_level=None)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
-    except sqlite3.OperationalError:
-        os.kill(pid, signal.SIGCONT)
-        return False
-    return True
-
-
 def _pause_in(pid: int, step: str, look: Callable[[], OperationStatus], node: str, database: Path) -> None:
     until(lambda: look().step(step, node).state != "pending", f"{step} to begin")
-    until(lambda: _paused_outside_a_transaction(pid, database), "the worker to be stopped")
+    until(lambda: paused_outside_a_transaction(pid, database), "the worker to be stopped")
 
 
 def _given_up(status: OperationStatus) -> bool:

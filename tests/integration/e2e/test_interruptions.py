@@ -14,6 +14,7 @@ import pytest
 from levier.supervisor.lineage import ProcessIdentity, identity_of, is_alive, kill, marked, wait_gone
 from tests.integration.e2e.installation import Installation
 from tests.integration.e2e.terminal import until
+from tests.rig.pausing import paused_outside_a_transaction
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(1800)]
 
@@ -41,10 +42,12 @@ def kill_runner(levier: Installation) -> int:
 
 @contextmanager
 def stopped(levier: Installation, process: str) -> Iterator[None]:
-    """The process stands still."""
-    identity = identity_of(int(record(levier)["processes"][process]["pid"]))
+    """The process stands still, and not in a transaction, which would keep all others out of the database."""
+    pid = int(record(levier)["processes"][process]["pid"])
+    identity = identity_of(pid)
     assert identity is not None
-    assert kill(identity, signal.SIGSTOP)
+    database = levier.state_dir / "levier.db"
+    until(lambda: paused_outside_a_transaction(pid, database), what=f"{process} is stopped", every_s=0.01)
     try:
         yield
     finally:
