@@ -61,9 +61,9 @@ class PrefectHands:
         """See Hands."""
         await wave(self._run.operation, number, list(targets), self._parallel)
 
-    async def unwinding(self, targets: Sequence[str]) -> None:
+    async def unwinding(self, number: int | None, targets: Sequence[str]) -> None:
         """See Hands."""
-        await unwinding(self._run.operation, list(targets), self._parallel)
+        await unwinding(self._run.operation, number, list(targets), self._parallel)
 
     def tell(self, message: str) -> None:
         """See Hands."""
@@ -78,10 +78,10 @@ def conductor(run: OperationRun, parallel: int) -> Conductor:
 @flow(name="wave", flow_run_name="{operation} wave {number}", validate_parameters=False, persist_result=False)
 async def wave(operation: str, number: int, nodes: list[str], parallel: int) -> None:
     """Every node of the wave is through its steps, or undone; `parallel` of them at a time."""
-    await conductor(running(operation), parallel).wave(nodes)
+    await conductor(running(operation), parallel).wave(number, nodes)
 
 
 @flow(name="unwinding", flow_run_name="{operation} unwinding", validate_parameters=False, persist_result=False)
-async def unwinding(operation: str, nodes: list[str], parallel: int) -> None:
-    """Every node is undone as far as that is possible; `parallel` of them at a time."""
-    await conductor(running(operation), parallel).unwind(nodes)
+async def unwinding(operation: str, number: int | None, nodes: list[str], parallel: int) -> None:
+    """Every node is undone as far as that is possible, or what stage `number` did to it; `parallel` at a time."""
+    await conductor(running(operation), parallel).unwind(number, nodes)

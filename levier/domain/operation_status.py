@@ -13,7 +13,7 @@ from levier.domain.operation_log import SETTLED, JsonMap, OperationState, StepPh
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """One step on one target; `wave` counts from 0 (the canary)."""
+    """One step on one target; `wave` counts from 0 (the canary). In a staged plan a target comes back in later waves."""
 
     step: str
     target: str
@@ -37,6 +37,24 @@ class Operation:
     requested_by: str = ""
     key: str = ""
     """What ordered it, such as a flow-run id: the same key never makes a second operation. Empty: no such key."""
+
+    @property
+    def waves(self) -> Mapping[int, tuple[str, ...]]:
+        """Wave number → its targets, both in the order of the plan."""
+        found: dict[int, dict[str, None]] = {}
+        for planned in self.plan:
+            found.setdefault(planned.wave, {})[planned.target] = None
+        return {number: tuple(found[number]) for number in sorted(found)}
+
+    @property
+    def staged(self) -> bool:
+        """Targets come back in later waves: each wave is a stage, and what it did is what the next one builds on."""
+        return sum(len(targets) for targets in self.waves.values()) > len({p.target for p in self.plan})
+
+    @property
+    def pillars(self) -> frozenset[str]:
+        """The targets that all others build on: in a staged plan, when one of these falls, all of it is undone."""
+        return frozenset(self.parameters.get("pillars", ()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ bring Prefect's tasks (flows/wave.py), the simulation brings a simulated world, 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from levier.domain.errors import LeaseLost, LevierError, StoreUnavailable
-from levier.domain.operation import OperationState, OperationStatus, Settlement
+from levier.domain.operation import OperationState, OperationStatus, Settlement, UndoState
 from levier.saga.step import Step, StepRegistry
 from levier.saga.unwinding import irreversible_steps, unwind_plan
 
@@ -60,7 +60,7 @@ class Hands(Protocol):
         """`Conductor.wave` ran over these targets: here, or in a flow run of its own."""
         ...
 
-    async def unwinding(self, targets: Sequence[str]) -> None:
+    async def unwinding(self, number: int | None, targets: Sequence[str]) -> None:
         """`Conductor.unwind` ran over these targets: here, or in a flow run of its own."""
         ...
 
@@ -95,11 +95,22 @@ class Conductor:
         if status.goes_back:
             return await self.take_back("resumed")
         await self.hands.set_state(OperationState.RUNNING)
-        for number, targets in waves(status).items():
+        for number, targets in status.operation.waves.items():
             await self.hands.wave(number, targets)
+            if status.operation.staged and (fallen := await self._fallen(number)):
+                return await self.take_back(fallen)
         if await self.hands.cancel_requested():
             return await self._back()
         return await self.hands.settle()
+
+    async def _fallen(self, number: int) -> str:
+        """Why the stages after number `number` cannot be built on it; empty when they can."""
+        if await self.hands.cancel_requested():
+            return "cancelled"
+        status = await self.hands.status()
+        pillars = status.operation.pillars
+        missing = [s for s in status.steps if s.wave == number and s.target in pillars and not s.done]
+        return "; ".join({f"{s.target}: {status.targets[s.target].error}": None for s in missing})
 
     async def take_back(self, reason: str) -> Settlement:
         """The operation is undone as far as that is possible, and this is what it came to."""
@@ -117,19 +128,33 @@ class Conductor:
             if target not in standing:
                 # A worker that died between the last undo and the release left the lease behind.
                 await self.hands.release(target)
-        if standing:
-            await self.hands.unwinding([name for name in status.operation.targets if name in standing])
+        if status.operation.staged:
+            await self._back_by_stages(status)
+        elif standing:
+            await self.hands.unwinding(None, [name for name in status.operation.targets if name in standing])
         return await self.hands.settle()
+
+    async def _back_by_stages(self, status: OperationStatus) -> None:
+        """The stages are undone, the last one first, until one cannot be: what it was built on stays under it."""
+        if irreversible := irreversible_steps(status, self.registry):
+            named = ", ".join(f"{s.step} on {s.target}" for s in irreversible)
+            return self.hands.tell(f"{named} cannot be undone; all of it is held as it is")
+        for number in sorted({s.wave for s in status.stands}, reverse=True):
+            await self.hands.unwinding(number, _standing(status, number))
+            status = await self.hands.status()
+            if any(s.wave == number and s.undo is not UndoState.ABANDONED for s in status.stands):
+                return self.hands.tell(f"stage {number} is not undone, and what is under it is left as it is")
+        return None
 
     # --- many targets -----------------------------------------------------------------------------------------------
 
-    async def wave(self, targets: Sequence[str]) -> None:
-        """Every target is through its steps, or undone, without regard to its siblings."""
-        await self._each(targets, self.forward)
+    async def wave(self, number: int, targets: Sequence[str]) -> None:
+        """Every target is through its steps of the wave, or undone, without regard to its siblings."""
+        await self._each(targets, partial(self.forward, number=number))
 
-    async def unwind(self, targets: Sequence[str]) -> None:
-        """Every target is undone as far as that is possible."""
-        await self._each(targets, self.backward)
+    async def unwind(self, number: int | None, targets: Sequence[str]) -> None:
+        """Every target is undone as far as that is possible; with a number, what that stage did to it."""
+        await self._each(targets, partial(self.backward, number=number))
 
     async def _each(self, targets: Sequence[str], work: Callable[[str], Awaitable[None]]) -> None:
         limit = asyncio.Semaphore(self.parallel)
@@ -146,44 +171,56 @@ class Conductor:
 
     # --- one target -------------------------------------------------------------------------------------------------
 
-    async def forward(self, target: str) -> None:
-        """The target is through its steps, or undone because one failed or because the operation was cancelled."""
+    async def forward(self, target: str, *, number: int) -> None:
+        """The target is through its steps of the wave, or undone because one failed or the operation was cancelled.
+
+        What other targets build on is not undone here: the stages above it go first (`carry_out`).
+        """
         status = await self.hands.status(target)
-        for planned in status.operation.plan:
+        own = [p for p in status.operation.plan if p.target == target]
+        if any(p.wave < number and not status.step(p.step, target).done for p in own):
+            return  # it fell in an earlier stage
+        for planned in (p for p in own if p.wave == number):
             step = self.registry.get(planned.step)
             if await self.hands.cancel_requested():
-                self.hands.tell(f"{target}: cancelled before {step.name}; undoing")
-                return await self.backward(target)
+                return await self._stop(status, target, f"cancelled before {step.name}")
             try:
                 await self.hands.do_step(step, target)
             except FENCED:
                 raise
             except Exception as error:  # noqa: BLE001 - a defect in a step fails its target as well, and is undone as well
-                self.hands.tell(f"{target}: {step.name} failed: {error}; undoing this target")
-                return await self.backward(target)
-        await self.hands.release(target)
-        return None
+                return await self._stop(status, target, f"{step.name} failed: {error}")
+        if number == max(p.wave for p in own):
+            await self.hands.release(target)
 
-    async def backward(self, target: str) -> None:
-        """Nothing of the operation stands on the target, or what cannot be undone is in the log with both errors."""
+    async def _stop(self, status: OperationStatus, target: str, why: str) -> None:
+        if status.operation.staged and (target in status.operation.pillars or await self.hands.cancel_requested()):
+            return self.hands.tell(f"{target}: {why}; the operation goes no further")
+        self.hands.tell(f"{target}: {why}; undoing this target")
+        return await self.backward(target, number=None)
+
+    async def backward(self, target: str, *, number: int | None) -> None:
+        """Nothing of the operation (or of one of its stages) stands on the target, or both errors are in the log."""
         status = await self.hands.status(target)
         irreversible = [s.step for s in irreversible_steps(status, self.registry, target)]
         if irreversible:
             # Undoing what came after it would leave neither the old nor the new: it is held as it is.
             self.hands.tell(f"{target}: {', '.join(irreversible)} cannot be undone; it is held as it is")
             return
+        plan = [name for name, _ in unwind_plan(status, target) if number in (None, status.step(name, target).wave)]
         try:
-            await self._undo([self.registry.get(name) for name, _ in unwind_plan(status, target)], target)
+            await self._undo([self.registry.get(name) for name in plan], target)
         except FENCED:
             raise
         except LevierError as error:
             self.hands.tell(f"{target}: {error}; it is left as it is until an operator decides")
             return
-        given_up = [s.step for s in (await self.hands.status(target)).stands if s.target == target]
+        left = [s for s in (await self.hands.status(target)).stands if s.target == target]
+        given_up = [s.step for s in left if s.undo is UndoState.ABANDONED]
         if given_up:
             self.hands.tell(f"{target}: {', '.join(given_up)} stands; it keeps its lease until it is abandoned")
-            return
-        await self.hands.release(target)
+        elif not left:
+            await self.hands.release(target)
 
     async def _undo(self, steps: Sequence[Step[Any]], target: str) -> None:
         """The steps are undone, one after the other. Raises what the first undo that fails raises."""
@@ -194,9 +231,7 @@ class Conductor:
             await self.hands.undo_step(step, target)
 
 
-def waves(status: OperationStatus) -> Mapping[int, Sequence[str]]:
-    """Wave number → its targets, in the order of the plan."""
-    found: dict[int, dict[str, None]] = defaultdict(dict)
-    for planned in status.operation.plan:
-        found[planned.wave][planned.target] = None
-    return {number: list(found[number]) for number in sorted(found)}
+def _standing(status: OperationStatus, number: int) -> list[str]:
+    """The targets on which something of the stage stands, in the order of the plan."""
+    standing = {s.target for s in status.stands if s.wave == number}
+    return [name for name in status.operation.waves[number] if name in standing]

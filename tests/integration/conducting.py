@@ -66,10 +66,10 @@ class PlainHands:
         self.worker.saga.release_lease(self.worker.fence, target)
 
     async def wave(self, number: int, targets: Sequence[str]) -> None:
-        await self.conductor.wave(targets)
+        await self.conductor.wave(number, targets)
 
-    async def unwinding(self, targets: Sequence[str]) -> None:
-        await self.conductor.unwind(targets)
+    async def unwinding(self, number: int | None, targets: Sequence[str]) -> None:
+        await self.conductor.unwind(number, targets)
 
     def tell(self, message: str) -> None:
         self.told.append(message)

@@ -108,16 +108,21 @@ class History:
     def _order(self, order: Order) -> None:
         self.kernel.sleep(order.after_s)
         targets = [f"n{number}" for number in range(order.first, order.last + 1)]
-        plan = [
-            PlannedStep(step, target, wave=index // order.wave_size)
-            for index, target in enumerate(targets)
-            for step in SEQUENCE
-            if step in order.steps
-        ]
+        plan = _staged(order, targets) if order.stages else _by_waves(order, targets)
+        pillars = targets[: order.pillars] if order.stages else []
         number = next(self._numbers)
         run = self.prefect.new_id()
         operation = self.log.create(
-            Operation(f"expand-{number}", "expand", tuple(targets), tuple(plan), self.kernel.clock(), VERSION, key=run)
+            Operation(
+                f"expand-{number}",
+                "expand",
+                tuple(targets),
+                tuple(plan),
+                self.kernel.clock(),
+                VERSION,
+                parameters={"pillars": pillars},
+                key=run,
+            )
         )
         self._parallel[operation.id] = order.parallel
         self.prefect.schedule("expand", operation.id, run_id=run)
@@ -252,3 +257,15 @@ class History:
                     )
         except LevierError as error:
             self.kernel.tell("recovery", f"{error}")
+
+
+def _by_waves(order: Order, targets: list[str]) -> list[PlannedStep]:
+    """As expand plans: each node goes through all steps, in its wave."""
+    steps = [name for name in SEQUENCE if name in order.steps]
+    return [PlannedStep(s, t, wave=index // order.wave_size) for index, t in enumerate(targets) for s in steps]
+
+
+def _staged(order: Order, targets: list[str]) -> list[PlannedStep]:
+    """As install plans: some steps on all nodes, then the next ones on all nodes."""
+    steps = [name for name in SEQUENCE if name in order.steps]
+    return [PlannedStep(s, t, wave=at * order.stages // len(steps)) for at, s in enumerate(steps) for t in targets]

@@ -64,6 +64,7 @@ def check_rest(history: History) -> None:
         _check_images(history, status)
         _check_run(history, status)
         _check_doubles(history, status)
+        _check_stages(history, status)
     _check_success(history, statuses)
     _check_world(history, statuses)
     _check_recovery(history, statuses)
@@ -117,6 +118,33 @@ def _check_doubles(history: History, status: OperationStatus) -> None:
         _require(not doubled, f"{event.step} on {event.target}: `{event.kind}` of attempt {event.attempt} twice")
         seen.add(entry)
         rounds[place] += event.kind is StepEventKind.UNDONE
+
+
+def _check_stages(history: History, status: OperationStatus) -> None:
+    """No stage is begun before what it is built on is there, and none is undone under what is built on it."""
+    operation = status.operation
+    if not operation.staged:
+        return
+    stage = {(p.step, p.target): p.wave for p in operation.plan}
+    under = {place: number for place, number in stage.items() if place[1] in operation.pillars}
+    done, standing = set[tuple[str, str]](), set[tuple[str, str]]()
+    for event in history.log.records[status.id].steps:
+        place = (event.step, event.target)
+        if event.kind is StepEventKind.STARTED:
+            lacking = [name for name, number in under.items() if number < stage[place] and name not in done]
+            _require(not lacking, f"{event.step} on {event.target} began before {lacking}")
+            standing.add(place)
+        elif event.kind is StepEventKind.UNDO_STARTED and place in under:
+            above = [each for each in standing if stage[each] > stage[place]]
+            _require(not above, f"{event.step} on {event.target} is undone under {above}")
+        elif event.kind is StepEventKind.SUCCEEDED:
+            done.add(place)
+        elif event.kind is StepEventKind.UNDONE:
+            standing.discard(place)
+            done.discard(place)
+        elif event.kind is StepEventKind.SKIPPED:  # a person answers for it
+            standing.discard(place)
+            done.add(place)
 
 
 def _check_success(history: History, statuses: list[OperationStatus]) -> None:

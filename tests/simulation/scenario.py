@@ -85,6 +85,10 @@ class Order:
     wave_size: int
     parallel: int
     after_s: int
+    stages: int = 0
+    """Not 0: the steps are in so many stages over all nodes together, instead of waves of some nodes."""
+    pillars: int = 0
+    """Of a staged operation: so many of its nodes are what the others are built on."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,8 @@ def orders(draw: st.DrawFn, nodes: int) -> Order:
         wave_size=draw(st.sampled_from([1, 2, 100])),
         parallel=draw(st.sampled_from([20, 1, 2])),
         after_s=draw(st.sampled_from([0, 1, 30])),
+        stages=draw(st.sampled_from([0, 0, 4])),
+        pillars=draw(st.integers(0, 2)),
     )
 
 
@@ -207,6 +213,7 @@ def _order_in_words(order: Order) -> str:
     left_out = [name for name in SEQUENCE if name not in order.steps and name != IRREVERSIBLE]
     extra = [f"with {IRREVERSIBLE}"] if IRREVERSIBLE in order.steps else []
     extra += [f"without {', '.join(left_out)}"] if left_out else []
-    extra += [f"waves of {order.wave_size}, {order.parallel} at a time"]
+    waves = f"{order.stages} stages, {order.pillars} pillars" if order.stages else f"waves of {order.wave_size}"
+    extra += [f"{waves}, {order.parallel} at a time"]
     extra += [f"after {order.after_s} s"] if order.after_s else []
     return f"expand n{order.first}-n{order.last}: {'; '.join(extra)}"

@@ -21,7 +21,7 @@ from tests.simulation.scenario import Going
 from tests.simulation.search import Found, search
 from tests.simulation.steps import Context
 
-BATCHES = 12
+BATCHES = 20
 """Of 100 histories: the bound."""
 
 
@@ -131,6 +131,20 @@ def test_a_failed_step_that_is_not_undone_is_found(monkeypatch: pytest.MonkeyPat
 def test_an_end_told_for_another_process_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Saga, "superseded", lambda _saga, _fence, _run: False)
     expect(Product(), "")
+
+
+def test_a_stage_built_on_a_fallen_pillar_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(_conductor: conductor.Conductor, _number: int) -> str:
+        return ""
+
+    monkeypatch.setattr(conductor.Conductor, "_fallen", never)
+    expect(Product(), "began before")
+
+
+def test_stages_undone_from_the_first_one_on_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conductor, "sorted", lambda stages, *, reverse: sorted(stages), raising=False)
+    monkeypatch.setattr(engine, "_check_last", lambda _status, _mine: None)
+    expect(Product(), "is undone under")
 
 
 def test_a_run_believed_for_ever_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,10 +156,10 @@ class Worker:
         await self.call(self.saga.release_lease, self.fence, target)
 
     async def wave(self, number: int, targets: Sequence[str]) -> None:
-        await Conductor(self, self.around.registry, self._parallel).wave(targets)
+        await Conductor(self, self.around.registry, self._parallel).wave(number, targets)
 
-    async def unwinding(self, targets: Sequence[str]) -> None:
-        await Conductor(self, self.around.registry, self._parallel).unwind(targets)
+    async def unwinding(self, number: int | None, targets: Sequence[str]) -> None:
+        await Conductor(self, self.around.registry, self._parallel).unwind(number, targets)
 
     def tell(self, message: str) -> None:
         self.around.kernel.tell(self.process.name, message)
