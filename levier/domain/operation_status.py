@@ -13,7 +13,7 @@ from levier.domain.operation_log import SETTLED, JsonMap, OperationState, StepPh
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """One step on one target; `wave` counts from 0 (the canary). In a staged plan a target comes back in later waves."""
+    """One step on one target; `wave` counts from 0 (the canary). In a staged plan targets come back in later waves."""
 
     step: str
     target: str

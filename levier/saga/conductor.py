@@ -179,7 +179,7 @@ class Conductor:
         status = await self.hands.status(target)
         own = [p for p in status.operation.plan if p.target == target]
         if any(p.wave < number and not status.step(p.step, target).done for p in own):
-            return  # it fell in an earlier stage
+            return None  # it fell in an earlier stage
         for planned in (p for p in own if p.wave == number):
             step = self.registry.get(planned.step)
             if await self.hands.cancel_requested():
@@ -192,6 +192,7 @@ class Conductor:
                 return await self._stop(status, target, f"{step.name} failed: {error}")
         if number == max(p.wave for p in own):
             await self.hands.release(target)
+        return None
 
     async def _stop(self, status: OperationStatus, target: str, why: str) -> None:
         if status.operation.staged and (target in status.operation.pillars or await self.hands.cancel_requested()):
