@@ -55,7 +55,7 @@ def build_lock(cache: Path, name: str) -> Iterator[None]:
     try:
         shelf.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InvalidRequest(f"the image cache {cache} cannot be used: {error.strerror}") from error
+        raise InvalidRequest(f"the cache {cache} cannot be used: {error.strerror}") from error
     handle = os.open(shelf / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from drivers.artifacts.archive import Archive
 from drivers.artifacts.command import isolated, run_tool
-from drivers.images.recipe import ImageRecipe
 from levier.domain.errors import MalformedReply, Rejected, Unreachable
 
 _INSTALL = re.compile(r"^Inst (\S+) \((\S+) ", re.MULTILINE)
@@ -28,6 +28,19 @@ _OPTIONS = (
 )
 
 
+class RootRecipe(Protocol):
+    """What a root file system is made from: an image's, or that of a build root."""
+
+    @property
+    def suite(self) -> str:
+        """The distribution release."""
+        ...
+
+    def packages(self) -> tuple[str, ...]:
+        """Names of the packages asked for; what they depend on comes along."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Resolution:
     """The packages a recipe comes to today: name → version."""
@@ -43,7 +56,7 @@ def parse_resolution(output: str) -> Resolution:
     return Resolution(packages)
 
 
-def resolve(recipe: ImageRecipe, archive: Archive) -> Resolution:
+def resolve(recipe: RootRecipe, archive: Archive) -> Resolution:
     """What the archive offers for the recipe, its signatures checked. Takes seconds; changes nothing.
 
     Raises Unreachable when the archive cannot be asked.
@@ -52,8 +65,11 @@ def resolve(recipe: ImageRecipe, archive: Archive) -> Resolution:
     return parse_resolution(output)
 
 
-def unpack(recipe: ImageRecipe, archive: Archive, *, target: Path) -> None:
-    """The directory `target` is an installed system. Raises Unreachable without an archive, Rejected else."""
+def unpack(recipe: RootRecipe, archive: Archive, *, target: Path) -> None:
+    """`target` is an installed system: a directory, or an archive when its name ends in `.tar.zst`.
+
+    Raises Unreachable without an archive, Rejected else.
+    """
     _bootstrap(recipe, archive, target=str(target), options=(), timeout_s=1800)
 
 
@@ -66,10 +82,10 @@ def installed(root: Path) -> dict[str, str]:
 
 
 def _bootstrap(
-    recipe: ImageRecipe, archive: Archive, *, target: str, options: tuple[str, ...], timeout_s: float
+    recipe: RootRecipe, archive: Archive, *, target: str, options: tuple[str, ...], timeout_s: float
 ) -> str:
     command = ["mmdebstrap", *_OPTIONS, *options, f"--include={','.join(recipe.packages())}", recipe.suite, target, "-"]
-    if target == "-":
+    if target == "-" or target.endswith(".tar.zst"):
         command.remove("--format=directory")
     sources = archive.sources_list(recipe.suite).encode()
     try:

@@ -1,0 +1,107 @@
+"""Programs inside a build root: without network, without privileges, and gone with their starter.
+
+Source distributions run code of strangers when they are compiled.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from drivers.artifacts.command import run_tool
+from levier.domain.errors import Rejected
+
+BUILDER_UID = 65534
+"""Debian's `nobody`: it owns nothing in the root but what it builds."""
+_ENVIRONMENT = {
+    "HOME": "/levier/home",
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "PYTHONHASHSEED": "0",
+    "SOURCE_DATE_EPOCH": "315532800",  # 1980-01-01, the oldest time that a zip file, and so a wheel, can hold
+    "TMPDIR": "/levier/home",
+    "UV_CACHE_DIR": "/levier/cache",
+    "UV_NO_CONFIG": "1",
+    "UV_OFFLINE": "1",
+    "UV_PYTHON_DOWNLOADS": "never",
+}
+_ELF = b"\x7fELF"
+_LOADED = re.compile(r"^\s+(\S+) => (\S.*?)(?: \(0x[0-9a-f]+\))?$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """The build root unpacked at `root`."""
+
+    root: Path
+
+    def inside(self, path: str | PurePosixPath) -> Path:
+        """Where this machine sees a path of the root."""
+        return self.root / str(path).lstrip("/")
+
+    def make_directory(self, path: str) -> Path:
+        """A directory of the root that the builder may write; parents are root's."""
+        place = self.inside(path)
+        place.mkdir(parents=True, exist_ok=True)
+        os.chown(place, BUILDER_UID, BUILDER_UID)
+        return place
+
+    def run(self, command: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None) -> str:
+        """The program ended well in the root; its output. Raises Rejected with the end of its output, OutcomeUnknown.
+
+        It runs as nobody with no way to become more, sees no other process, and has no network, not even loopback.
+        """
+        own = ["unshare", "--mount", "--pid", "--net", "--ipc", "--fork", "--kill-child"]
+        confined = ["setpriv", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all,+setuid,+setgid,+sys_chroot"]
+        user = f"{BUILDER_UID}:{BUILDER_UID}"
+        entry = ["chroot", f"--userspec={user}", "--groups=", str(self.root), *command]
+        environment = {**_ENVIRONMENT, **(env or {})}
+        mounts = [*own, f"--mount-proc={self.root / 'proc'}"]
+        return run_tool([*mounts, *confined, *entry], timeout_s=timeout_s, env=environment)
+
+
+def elf_files(directory: Path) -> list[Path]:
+    """Programs and libraries of the machine below `directory`."""
+    found = []
+    for path in sorted(directory.rglob("*")):
+        if path.is_file() and not path.is_symlink() and (path.suffix == ".so" or ".so." in path.name or _runs(path)):
+            with path.open("rb") as stream:
+                if stream.read(4) == _ELF:
+                    found.append(path)
+    return found
+
+
+def _runs(path: Path) -> bool:
+    return bool(path.stat().st_mode & 0o111)
+
+
+def os_packages(sandbox: Sandbox, location: str) -> tuple[str, ...]:
+    """Packages of the operating system whose libraries the programs below `location` load.
+
+    Raises Rejected naming every program that lacks a library: it would fail on a host just as here.
+    """
+    files = elf_files(sandbox.inside(location))
+    if not files:
+        return ()
+    names = [f"/{path.relative_to(sandbox.root)}" for path in files]
+    listing = sandbox.run(["sh", "-c", 'ldd "$@" || true', "ldd", *names], timeout_s=120)
+    lacking = [f"{name}" for name, found in _LOADED.findall(listing) if found == "not found"]
+    if lacking:
+        raise Rejected(
+            f"programs of the bundle load libraries that neither it nor the build root has: {', '.join(sorted(set(lacking)))}",
+            hint="name the Debian package in `build_os_packages` of the release",
+        )
+    libraries = {found for _name, found in _LOADED.findall(listing) if not found.startswith(f"{location}/")}
+    return _owners(sandbox, libraries)
+
+
+def _owners(sandbox: Sandbox, libraries: Iterable[str]) -> tuple[str, ...]:
+    patterns = [f"*/{PurePosixPath(library).name}" for library in sorted(libraries)]
+    if not patterns:
+        return ()
+    listing = run_tool(
+        ["dpkg-query", f"--admindir={sandbox.root}/var/lib/dpkg", "--search", *patterns], timeout_s=60
+    )
+    return tuple(sorted({line.split(":", 1)[0] for line in listing.splitlines() if ": /" in line}))
