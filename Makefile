@@ -18,7 +18,7 @@ WORKERS ?= 2
 # Built images and downloaded packages of the tests; safe to delete.
 export LEVIER_TEST_CACHE ?= $(HOME)/.cache/levier
 
-.PHONY: help setup setup-stub demo test test-faults test-simulation lint bench lock clean root
+.PHONY: help setup setup-stub demo test test-long lock-releases test-faults test-simulation lint bench lock clean root
 
 help:
 	@echo "make demo [CHASSIS=qemu|nspawn] [UEFI=1] [KEEP=1]   a virtual rack from power-off to SSH, and back"
@@ -29,7 +29,9 @@ help:
 	@echo "make lint                                           ruff, mypy --strict, layering"
 	@echo "make bench                                          measurements, printed as ratios"
 	@echo "make setup                                          Debian packages and .venv, what is missing of them"
+	@echo "make test-long                                      what takes minutes: a whole release built and run"
 	@echo "make lock                                           requirements/lock.txt anew (needs uv)"
+	@echo "make lock-releases                                  the locks of the shipped releases anew"
 
 root:
 	@[ "$$(id -u)" = 0 ] || { echo "this needs root (network namespaces, QEMU, nspawn): run it as root or with sudo" >&2; exit 2; }
@@ -61,6 +63,12 @@ lint: setup
 bench: root setup
 	$(PY) -m pytest tests/bench -s -o python_files='bench_*.py' $(PYTEST_ARGS)
 	$(PY) -m pytest tests/faults/test_matrix.py -q --no-header --fault-table docs/fault-matrix.md
+
+test-long: root setup
+	$(PY) -m pytest tests/long -s -o python_files='long_*.py' $(PYTEST_ARGS)
+
+lock-releases: setup
+	$(PY) -m levier.services.release_locking
 
 lock:
 	uv pip compile pyproject.toml --extra dev --python-version 3.11 --override requirements/overrides.txt \

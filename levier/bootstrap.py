@@ -26,6 +26,8 @@ from levier.services.prefect_gateway import PrefectGateway
 from levier.services.provisioning import Provisioning
 from levier.services.recovery import Recovery
 from levier.services.registry import Services
+from levier.services.release_catalogue import ReleaseCatalogue, shipped_directory
+from levier.services.releases import Releases
 from levier.services.seal import AesGcmSeal, key_in_file
 from levier.services.secrets import SecretStore
 from levier.services.set_aside import SetAside
@@ -98,6 +100,7 @@ def wire(
         set_aside=SetAside(provisioning, verbs, inventory),
         recovery=Recovery(saga, verbs, prefect, clock=now, code_version=__version__),
         images=Images(settings.image_cache),
+        releases=Releases(ReleaseCatalogue(shipped_directory(), settings.release_definitions), settings.bundle_cache),
         secrets=store,
         boot_entries=boot_entries,
         boot_agents=BootAgents(patient(BootSessionStore(engine), agents_wait), boot_store, seal=seal),

@@ -37,6 +37,7 @@ _TOOLS = {
 }
 _HERE = Path(__file__).parent
 _WORK = "/levier"
+_COMPILER = "byte_code.py"
 _CLUTTER = (".lock", ".gitignore", "CACHEDIR.TAG")
 """What uv leaves in an environment for itself."""
 
@@ -132,6 +133,8 @@ def _build(plan: _Plan, cache: Path, progress: Progress) -> Bundle:
             packing.pack(content, finished / BUNDLE_FILE)
         manifest = _manifest(plan, finished / BUNDLE_FILE, extent=extent, needed=needed)
         (finished / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        # First, because flushing the archive would write these two gigabytes out with it.
+        shutil.rmtree(sandbox.root)
         target = cache / shelf / plan.digest
         publish(finished, target)
     progress(f"{plan.label}: done, {manifest.size_bytes / 2**20:.0f} MiB")
@@ -163,7 +166,8 @@ def _prepare(plan: _Plan, work: Path, wheels: Iterable[Path]) -> Sandbox:
     """The root with uv, the locks, and the wheels; the builder may write its home, the cache and the result."""
     sandbox = Sandbox(work / "root")
     unpack_root(plan.root, sandbox.root)
-    for directory in (_WORK, f"{_WORK}/home", f"{_WORK}/cache", plan.location):
+    # /dev/shm holds the semaphores of Python's process pools.
+    for directory in (_WORK, f"{_WORK}/home", f"{_WORK}/cache", "/dev/shm", plan.location):  # noqa: S108
         sandbox.make_directory(directory)
     store = sandbox.inside(f"{_WORK}/wheels")
     store.mkdir()
@@ -191,15 +195,12 @@ def _install(plan: _Plan, sandbox: Sandbox) -> None:
 def _compile(plan: _Plan, sandbox: Sandbox) -> None:
     """Byte code beside every module but tests: services may not write there, and would compile at every start.
 
-    Valid whatever the files' times say (PEP 552, unchecked hashes), because all of them are set to one.
+    Valid whatever the files' times say (PEP 552, unchecked hashes), because all of them are set to one. What is no
+    valid Python is left alone: templates and samples of packages, which nobody imports.
     """
-    options = ["-q", "-j", "0", "--invalidation-mode", "unchecked-hash", "-x", "/tests?/"]
-    # Status 1 says that a file is no valid Python; templates and samples of packages are none, and nobody imports them.
-    command = 'PYTHONDONTWRITEBYTECODE=1 "$@" || [ $? = 1 ]'
-    python = f"{plan.location}/bin/python"
-    sandbox.run(
-        ["sh", "-c", command, "sh", python, "-m", "compileall", *options, f"{plan.location}/lib"], timeout_s=1200
-    )
+    shutil.copyfile(_HERE / _COMPILER, sandbox.inside(f"{_WORK}/{_COMPILER}"))
+    python, library = f"{plan.location}/bin/python", f"{plan.location}/lib"
+    sandbox.run([python, "-B", "-I", f"{_WORK}/{_COMPILER}", library], timeout_s=1200)
 
 
 def _manifest(plan: _Plan, archive: Path, *, extent: packing.Extent, needed: tuple[str, ...]) -> BundleManifest:

@@ -55,9 +55,7 @@ def list_bundles(cache: Path) -> tuple[Bundle, ...]:
         for path in cache.glob(f"*+*/*/{MANIFEST_FILE}")
         if not path.parent.name.startswith(".")
     ]
-    return tuple(
-        sorted(found, key=lambda b: (b.manifest.release, b.manifest.image, -b.manifest.built_at.timestamp()))
-    )
+    return tuple(sorted(found, key=lambda b: (b.manifest.release, b.manifest.image, -b.manifest.built_at.timestamp())))
 
 
 def find_bundle(cache: Path, release: str, image: str) -> Bundle:

@@ -51,12 +51,6 @@ def pack(directory: Path, target: Path) -> None:
 
     Order, times, owners and modes are made equal, so equal content gives equal bytes, on however many processors.
     """
-    tar = target.with_name(f"{target.name}.tar")
-    try:
-        run_tool(
-            ["tar", "--create", f"--file={tar}", *_NORMAL, f"--directory={directory}", "."],
-            timeout_s=600,
-        )
-        run_tool(["zstd", "--quiet", "--threads=0", "--check", f"-{_LEVEL}", str(tar), "-o", str(target)], timeout_s=900)
-    finally:
-        tar.unlink(missing_ok=True)
+    compressor = f"zstd --quiet --threads=0 --check -{_LEVEL}"
+    command = ["tar", "--create", f"--file={target}", f"--use-compress-program={compressor}", *_NORMAL]
+    run_tool([*command, f"--directory={directory}", "."], timeout_s=1800)

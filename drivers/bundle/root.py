@@ -112,7 +112,11 @@ def current_root(recipe: RootRecipe, cache: Path) -> BuildRoot:
 
 
 def ensure_root(root: BuildRoot, cache: Path, progress: Progress) -> None:
-    """The root's archive is on the shelf, older ones are gone. Safe to repeat. Raises Conflict, Unreachable, Rejected."""
+    """The root's archive is on the shelf, older ones are gone. Safe to repeat.
+
+    Takes half a minute and 400 MB of scratch space when it is not there. Raises Conflict, Unreachable,
+    Rejected.
+    """
     recipe = root.recipe
     with build_lock(cache, recipe.shelf):
         if root.archive.is_file():

@@ -85,12 +85,13 @@ def os_packages(sandbox: Sandbox, location: str) -> tuple[str, ...]:
     files = elf_files(sandbox.inside(location))
     if not files:
         return ()
-    names = [f"/{path.relative_to(sandbox.root)}" for path in files]
-    listing = sandbox.run(["sh", "-c", 'ldd "$@" || true', "ldd", *names], timeout_s=120)
-    lacking = [f"{name}" for name, found in _LOADED.findall(listing) if found == "not found"]
+    paths = [f"/{path.relative_to(sandbox.root)}" for path in files]
+    listing = sandbox.run(["sh", "-c", 'ldd "$@" || true', "ldd", *paths], timeout_s=120)
+    lacking = [name for name, found in _LOADED.findall(listing) if found == "not found"]
     if lacking:
+        names = ", ".join(sorted(set(lacking)))
         raise Rejected(
-            f"programs of the bundle load libraries that neither it nor the build root has: {', '.join(sorted(set(lacking)))}",
+            f"programs of the bundle load libraries that neither it nor the build root has: {names}",
             hint="name the Debian package in `build_os_packages` of the release",
         )
     libraries = {found for _name, found in _LOADED.findall(listing) if not found.startswith(f"{location}/")}
@@ -101,7 +102,5 @@ def _owners(sandbox: Sandbox, libraries: Iterable[str]) -> tuple[str, ...]:
     patterns = [f"*/{PurePosixPath(library).name}" for library in sorted(libraries)]
     if not patterns:
         return ()
-    listing = run_tool(
-        ["dpkg-query", f"--admindir={sandbox.root}/var/lib/dpkg", "--search", *patterns], timeout_s=60
-    )
+    listing = run_tool(["dpkg-query", f"--admindir={sandbox.root}/var/lib/dpkg", "--search", *patterns], timeout_s=60)
     return tuple(sorted({line.split(":", 1)[0] for line in listing.splitlines() if ": /" in line}))

@@ -81,9 +81,7 @@ def installed(root: Path) -> dict[str, str]:
     return dict(line.split(" ", 1) for line in listing.splitlines())
 
 
-def _bootstrap(
-    recipe: RootRecipe, archive: Archive, *, target: str, options: tuple[str, ...], timeout_s: float
-) -> str:
+def _bootstrap(recipe: RootRecipe, archive: Archive, *, target: str, options: tuple[str, ...], timeout_s: float) -> str:
     command = ["mmdebstrap", *_OPTIONS, *options, f"--include={','.join(recipe.packages())}", recipe.suite, target, "-"]
     if target == "-" or target.endswith(".tar.zst"):
         command.remove("--format=directory")

@@ -1,4 +1,4 @@
-"""The boot service's HTTP application: docs/agent-protocol.md, and nothing else.
+"""The boot service's HTTP application: docs/agent-protocol.md, and the bundles of releases for hosts; nothing else.
 
 It listens on the provisioning network, where anything may be attached: bodies are bounded in size and time, no answer
 tells more than the protocol asks for, and no secret is ever logged.
@@ -231,6 +231,22 @@ async def image(sha256: str, services: Services, session: Secret) -> Response:
     if path is None:
         raise _Refused(503, "the image is not in the boot service's cache: build or import it again")
     return await _file(path, missing="the image vanished from the boot service's cache: build or import it again")
+
+
+@router.get("/bundles/{sha256}")
+@router.head("/bundles/{sha256}")
+async def bundle(sha256: str, services: Services) -> Response:
+    """The bundle with that digest, whole or in ranges. For anybody: it holds published software and no secret."""
+    path = await run_in_threadpool(services.bundle_path, sha256)
+    if path is None:
+        raise _Refused(404, "there is no bundle with this digest: build the release")
+    try:
+        status = await run_in_threadpool(path.stat)
+    except FileNotFoundError:
+        raise _Refused(404, "the bundle vanished: build the release") from None
+    # The digest is the content's name, so what was fetched of it in part stays good for ever.
+    named = {"ETag": f'"{sha256}"', "Cache-Control": "public, immutable, max-age=31536000"}
+    return _LargeFile(path, media_type="application/zstd", stat_result=status, headers=named)
 
 
 @router.get("/agent/seed")

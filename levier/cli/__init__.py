@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from levier import __version__
-from levier.cli import image, node, operation, ramdisk, secret, site
+from levier.cli import image, node, operation, ramdisk, release, secret, site
 from levier.cli.output import errors, say
 from levier.demo.scenario import demo
 from levier.domain.errors import LevierError
@@ -25,6 +25,7 @@ app.add_typer(site.app, name="site")
 app.add_typer(secret.app, name="secret")
 app.add_typer(image.app, name="image")
 app.add_typer(ramdisk.app, name="ramdisk")
+app.add_typer(release.app, name="release")
 app.add_typer(node.app, name="node")
 app.add_typer(node.addresses, name="address")
 app.add_typer(node.boot_entries, name="boot-entry")

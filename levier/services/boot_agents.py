@@ -114,12 +114,14 @@ class BootServices:
 
     `deploy_files` finds the deploy ramdisk, anew for each request, so that one that comes later counts. `boot_url` is
     BOOT of the protocol; when empty, it is the address of this machine that the request came in on, which is right for
-    several provisioning networks. `image_path` finds a cached image by its SHA-256.
+    several provisioning networks. `image_path` finds a cached image by its SHA-256, `bundle_path` the
+    bundle of a release.
     """
 
     agents: BootAgents
     deploy_files: Callable[[], DeployFiles | None]
     image_path: Callable[[str], Path | None]
+    bundle_path: Callable[[str], Path | None]
     boot_url: str = ""
     hold_s: float = 20.0
     """How long `next` is held while there is nothing to do."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from drivers.bundle import bundle_file
 from drivers.images.catalog import list_images
 from drivers.ramdisk import build_ramdisk, list_ramdisks, verify_ramdisk
 from levier.domain.errors import InvalidRequest
@@ -60,6 +61,7 @@ def boot_services(settings: Settings, agents: BootAgents) -> BootServices:
         agents=agents,
         deploy_files=shelf.files,
         image_path=lambda sha256: image_file(settings.image_cache, sha256),
+        bundle_path=lambda sha256: bundle_file(settings.bundle_cache, sha256),
     )
 
 

@@ -10,6 +10,7 @@ from levier.services.images import Images
 from levier.services.inventory_view import InventoryView
 from levier.services.operations import Operations
 from levier.services.recovery import Recovery
+from levier.services.releases import Releases
 from levier.services.secrets import SecretStore
 from levier.services.set_aside import SetAside
 from levier.services.settings import Settings
@@ -29,6 +30,7 @@ class Services:
     set_aside: SetAside
     recovery: Recovery
     images: Images
+    releases: Releases
     secrets: SecretStore
     boot_entries: BootEntries
     boot_agents: BootAgents

@@ -30,7 +30,7 @@ class ReleaseCatalogue:
         self._directories = directories
 
     def all(self) -> tuple[Release, ...]:
-        """Every release, oldest first. Raises InvalidRequest for a wrong file, Conflict for a name that is there twice."""
+        """Every release, oldest first. Raises InvalidRequest for a wrong file, Conflict for a name defined twice."""
         found: dict[str, tuple[Release, Path]] = {}
         for directory in _release_directories(self._directories):
             release = read_release(directory)

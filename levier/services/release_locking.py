@@ -33,7 +33,8 @@ def lock_release(directory: Path) -> str:
 
 def main(arguments: list[str]) -> int:
     """The locks of the directories, or of all shipped releases, are made; 1 when one could not be, having said why."""
-    directories = [Path(each) for each in arguments] or sorted(p.parent for p in shipped_directory().glob(f"*/{SPEC_FILE}"))
+    shipped = sorted(path.parent for path in shipped_directory().glob(f"*/{SPEC_FILE}"))
+    directories = [Path(each) for each in arguments] or shipped
     try:
         for directory in directories:
             print(lock_release(directory), flush=True)

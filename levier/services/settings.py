@@ -28,6 +28,8 @@ class Settings:
     patience: Patience = field(default_factory=Patience)
     build_ramdisk: bool = True
     """Whether the API process builds the deploy ramdisk; otherwise it is imported."""
+    release_cache: Path | None = None
+    """Where bundles of releases lie; None for the usual place below `state_dir`."""
 
     @property
     def token_file(self) -> Path:
@@ -38,6 +40,16 @@ class Settings:
     def secrets_dir(self) -> Path:
         """The encrypted secret store."""
         return self.state_dir / "secrets"
+
+    @property
+    def bundle_cache(self) -> Path:
+        """Where bundles of releases and what they are built from lie."""
+        return self.release_cache or self.state_dir / "releases"
+
+    @property
+    def release_definitions(self) -> Path:
+        """An installation's own releases, beside those that Levier ships."""
+        return self.state_dir / "release-definitions"
 
     @property
     def netboot_dir(self) -> Path:
@@ -59,6 +71,7 @@ def load_settings() -> Settings:
         image_cache=Path(os.environ.get("LEVIER_IMAGE_CACHE", str(state_dir / "images"))).absolute(),
         patience=load_patience(),
         build_ramdisk=os.environ.get("LEVIER_BUILD_RAMDISK", "yes") != "no",
+        release_cache=Path(releases).absolute() if (releases := os.environ.get("LEVIER_RELEASE_CACHE")) else None,
     )
 
 

@@ -71,7 +71,13 @@ def services(
     engine = open_engine(database_url)
     sessions = patient(BootSessionStore(engine), patience or StorePatience(limit_s=AGENT_PATIENCE_S))
     agents = BootAgents(sessions, BootStore(engine), seal=SEAL)
-    return BootServices(agents=agents, deploy_files=files.deploy_files, image_path=files.image_path, hold_s=hold_s)
+    return BootServices(
+        agents=agents,
+        deploy_files=files.deploy_files,
+        image_path=files.image_path,
+        bundle_path=files.image_path,
+        hold_s=hold_s,
+    )
 
 
 def entries(database_url: str) -> BootEntries:
