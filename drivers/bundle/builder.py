@@ -38,6 +38,7 @@ _TOOLS = {
 _HERE = Path(__file__).parent
 _WORK = "/levier"
 _COMPILER = "byte_code.py"
+_CACHE_NOTE = "uv_cache.json"
 _CLUTTER = (".lock", ".gitignore", "CACHEDIR.TAG")
 """What uv leaves in an environment for itself."""
 
@@ -190,6 +191,17 @@ def _install(plan: _Plan, sandbox: Sandbox) -> None:
     sandbox.run([uv, "pip", "check", "--quiet", "--python", python], timeout_s=120)
     for name in _CLUTTER:
         sandbox.inside(f"{plan.location}/{name}").unlink(missing_ok=True)
+    _forget_cache(sandbox.inside(plan.location))
+
+
+def _forget_cache(environment: Path) -> None:
+    """No package has uv's notes on when its file was cached, which differ from build to build."""
+    for note in environment.glob(f"lib/python3*/site-packages/*.dist-info/{_CACHE_NOTE}"):
+        note.unlink()
+        record = note.with_name("RECORD")
+        lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if not line.startswith(f"{note.parent.name}/{_CACHE_NOTE},")]
+        record.write_text("".join(kept), encoding="utf-8")
 
 
 def _compile(plan: _Plan, sandbox: Sandbox) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 _PASSED_ON = re.compile(
     r"UV_(DEFAULT_INDEX|INDEX|INDEX_URL|EXTRA_INDEX_URL|INDEX_STRATEGY|INDEX_\w+_(USERNAME|PASSWORD)|FIND_LINKS|NO_INDEX"
-    r"|INSECURE_HOST|NATIVE_TLS|SYSTEM_CERTS|KEYRING_PROVIDER|HTTP_TIMEOUT|CONFIG_FILE)"
+    r"|INSECURE_HOST|NATIVE_TLS|SYSTEM_CERTS|KEYRING_PROVIDER|HTTP_TIMEOUT|HTTP_RETRIES|CONFIG_FILE)"
     r"|(https?|all|no)_proxy|SSL_CERT_(FILE|DIR)|NETRC",
     re.IGNORECASE,
 )
@@ -42,6 +42,17 @@ def index_environment(environ: Mapping[str, str] | None = None, *, home: Path | 
     # As pip does: the best version of all indexes, and not the first index that has any. The digests decide anyway.
     found.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
     return found
+
+
+def index_choices() -> tuple[dict[str, str], ...]:
+    """Environments to try one after the other: the main index alone, then, where there are any, the further ones too.
+
+    uv takes a version from one index only. A further one that has the version, but not the file whose digest is in the
+    lock, must not hide the main one.
+    """
+    full = index_environment()
+    main = {name: value for name, value in full.items() if name not in ("UV_INDEX", "UV_EXTRA_INDEX_URL")}
+    return (main,) if main == full else (main, full)
 
 
 def _pip_options(environ: Mapping[str, str], home: Path) -> dict[str, str]:

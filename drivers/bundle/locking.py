@@ -6,7 +6,9 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from drivers.bundle.index import index_choices
 from drivers.bundle.tool import ask_index
+from levier.domain.errors import Rejected
 from levier.domain.release import Lock, ReleaseSpec, WantedPackage, parse_lock
 
 _PLATFORM = "x86_64-manylinux_2_36"
@@ -36,5 +38,12 @@ def _resolve(spec: ReleaseSpec, wanted: Iterable[WantedPackage], *, constraints:
         when = ["--exclude-newer", spec.as_of.isoformat()]
         form = ["--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
         files = ["wanted.in", "--constraints", "constraints.in", "-o", "lock.txt"]
-        ask_index(["pip", "compile", *files, *form, *where, *when], cwd=work, timeout_s=900)
+        *first, last = index_choices()
+        command = ["pip", "compile", *files, *form, *where, *when]
+        try:
+            ask_index(command, index=first[0] if first else last, cwd=work, timeout_s=900)
+        except Rejected:
+            if not first:
+                raise
+            ask_index(command, index=last, cwd=work, timeout_s=900)
         return parse_lock((work / "lock.txt").read_text(encoding="utf-8"))

@@ -35,9 +35,10 @@ def measure(directory: Path) -> Extent:
     """What unpacking the directory takes. A file with two names counts once."""
     seen: set[tuple[int, int]] = set()
     files = size_bytes = 0
-    for path, _directories, names in os.walk(directory):
+    for path, directories, names in os.walk(directory):
         size_bytes += _BLOCK
-        for name in names:
+        links = [name for name in directories if os.path.islink(os.path.join(path, name))]
+        for name in (*names, *links):
             status = os.lstat(os.path.join(path, name))
             files += 1
             if (status.st_dev, status.st_ino) not in seen:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,13 +19,14 @@ from drivers.artifacts.command import run_tool
 from drivers.artifacts.shelf import build_lock, file_digest, inputs_digest, publish, work_directory
 from drivers.images import rootfs
 from drivers.images.recipe import recipe_named
-from levier.domain.errors import MalformedReply, Unreachable
+from levier.domain.errors import Conflict, MalformedReply, Unreachable
 
 Progress = Callable[[str], None]
 
-_PACKAGES = ("gcc", "libc6-dev", "python3", "python3-dev")
+_PACKAGES = ("gcc", "libc6-dev", "python3", "python3-dev", "zstd")
 _ARCHIVE = "root.tar.zst"
 _RECORD = "root.json"
+_PATIENCE_S = 900
 _NEWEST_GLIBC = 40
 """The newest `manylinux_2_N` that uv knows by name; wheels for it run on a newer one too."""
 
@@ -114,23 +117,44 @@ def current_root(recipe: RootRecipe, cache: Path) -> BuildRoot:
 def ensure_root(root: BuildRoot, cache: Path, progress: Progress) -> None:
     """The root's archive is on the shelf, older ones are gone. Safe to repeat.
 
-    Takes half a minute and 400 MB of scratch space when it is not there. Raises Conflict, Unreachable,
-    Rejected.
+    Takes half a minute and 400 MB of scratch space when it is not there; waits for another build that is making it.
+    Raises Unreachable, Rejected, and Conflict after a quarter of an hour of waiting.
     """
-    recipe = root.recipe
-    with build_lock(cache, recipe.shelf):
-        if root.archive.is_file():
-            return
-        progress(f"{recipe.image}: installing the build root")
-        with work_directory(cache, recipe.shelf) as work:
-            finished = work / "finished"
-            finished.mkdir()
-            rootfs.unpack(recipe, discover_archive(), target=finished / _ARCHIVE)
-            (finished / _RECORD).write_text(root.record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            publish(finished, root.archive.parent)
-        for old in (cache / recipe.shelf).iterdir():
+    with _alone(cache, root.recipe, progress):
+        if not root.archive.is_file():
+            progress(f"{root.recipe.image}: installing the build root")
+            _make(root, cache)
+        for old in (cache / root.recipe.shelf).iterdir():
             if old.is_dir() and old != root.archive.parent:
                 rmtree(old)
+
+
+@contextmanager
+def _alone(cache: Path, recipe: RootRecipe, progress: Progress) -> Iterator[None]:
+    deadline = time.monotonic() + _PATIENCE_S
+    told = False
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(build_lock(cache, recipe.shelf))
+                break
+            except Conflict:
+                if time.monotonic() > deadline:
+                    raise
+            if not told:
+                progress(f"{recipe.image}: waiting for another build, which makes the build root")
+                told = True
+            time.sleep(1)  # between two looks at the lock
+        yield
+
+
+def _make(root: BuildRoot, cache: Path) -> None:
+    with work_directory(cache, root.recipe.shelf) as work:
+        finished = work / "finished"
+        finished.mkdir()
+        rootfs.unpack(root.recipe, discover_archive(), target=finished / _ARCHIVE)
+        (finished / _RECORD).write_text(root.record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        publish(finished, root.archive.parent)
 
 
 def unpack_root(root: BuildRoot, target: Path) -> None:

@@ -17,6 +17,8 @@ from levier.domain.errors import Rejected
 BUILDER_UID = 65534
 """Debian's `nobody`: it owns nothing in the root but what it builds."""
 _ENVIRONMENT = {
+    # Debug information names the directory of the compilation, which is another one each time.
+    "CFLAGS": "-g0",
     "HOME": "/levier/home",
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
     "PYTHONHASHSEED": "0",

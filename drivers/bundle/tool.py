@@ -9,7 +9,6 @@ from pathlib import Path
 import uv
 
 from drivers.artifacts.command import run_tool
-from drivers.bundle.index import index_environment
 from levier.domain.errors import InvalidRequest, Rejected, Unreachable
 
 _NO_INDEX = re.compile(
@@ -25,14 +24,14 @@ def uv_binary() -> Path:
         raise InvalidRequest("uv is not installed", hint="install Levier's packages again: make setup") from error
 
 
-def ask_index(arguments: Sequence[str], *, cwd: Path, timeout_s: float, env: Mapping[str, str] | None = None) -> str:
-    """uv ended well, with this machine's package index; its output. Raises Unreachable without an index, Rejected else.
+def ask_index(arguments: Sequence[str], *, index: Mapping[str, str], cwd: Path, timeout_s: float) -> str:
+    """uv ended well, with the package index of the environment `index`; its output.
 
-    The versions it comes to are those of the lock or of the request; no package is built or installed by asking.
+    Raises Unreachable without an index, Rejected else.
     """
     command = [str(uv_binary()), "--quiet", "--no-python-downloads", *arguments]
     try:
-        return run_tool(command, timeout_s=timeout_s, cwd=cwd, env={**index_environment(), **(env or {})})
+        return run_tool(command, timeout_s=timeout_s, cwd=cwd, env=index)
     except Rejected as error:
         if _NO_INDEX.search(error.message):
             raise Unreachable(

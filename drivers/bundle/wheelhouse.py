@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from drivers.artifacts.shelf import file_digest
-from drivers.bundle.index import index_environment
+from drivers.bundle.index import index_choices, index_environment
 from drivers.bundle.tool import ask_index
 from levier.domain.errors import Rejected, Unreachable
 from levier.domain.release import Lock, PinnedPackage, normal_name
@@ -57,29 +57,44 @@ class RemoteFile:
 def locate(lock: Lock, target: Target, work: Path) -> tuple[RemoteFile, ...]:
     """The files of the lock for that target: wheels that run there, or else the source distribution.
 
-    Nothing is built for this. Raises Unreachable without an index; Rejected when the index has no file for a package
+    Nothing is built for this. Raises Unreachable without an index; Rejected when no index has a file for a package
     whose digest is in the lock.
     """
-    (work / "lock.txt").write_text(lock.text, encoding="utf-8")
-    (work / "pyproject.toml").write_text(_known_metadata(lock.packages), encoding="utf-8")
+    files: list[RemoteFile] = []
+    missing = lock.packages
+    *first, last = index_choices()
+    for index in (*first, last):
+        try:
+            offered = _offers(missing, target, index=index, work=work)
+        except Rejected:
+            if index is last:
+                raise
+            continue  # one that has not all of them: the further ones are asked too
+        chosen = {package: _choose(package, offered.get(package.name, {}), work) for package in missing}
+        files += [file for found in chosen.values() for file in found]
+        missing = tuple(package for package, found in chosen.items() if not found)
+        if not missing:
+            return tuple(files)
+    names = ", ".join(f"{package.name} {package.version}" for package in missing)
+    raise Rejected(
+        f"the package index has no file with a digest of the lock for Python {target.python} on {target.platform}: "
+        f"{names}",
+        hint="use an index that carries these files, or lock the release anew",
+    )
+
+
+def _offers(
+    packages: Iterable[PinnedPackage], target: Target, *, index: Mapping[str, str], work: Path
+) -> dict[str, dict[str, Any]]:
+    """What the index has of each package for that target, by name (PEP 751)."""
+    wanted = tuple(packages)
+    (work / "wanted.txt").write_text("".join(f"{each.name}=={each.version}\n" for each in wanted), encoding="utf-8")
+    (work / "pyproject.toml").write_text(_known_metadata(wanted), encoding="utf-8")
     options = ["--no-deps", "--no-header", "--no-annotate", "--format", "pylock.toml", "-o", "pylock.toml"]
     where = ["--python-version", target.python, "--python-platform", target.platform]
-    ask_index(["pip", "compile", "lock.txt", *options, *where], cwd=work, timeout_s=300)
+    ask_index(["pip", "compile", "wanted.txt", *options, *where], index=index, cwd=work, timeout_s=300)
     found = tomllib.loads((work / "pylock.toml").read_text(encoding="utf-8"))
-    offered = {normal_name(entry["name"]): entry for entry in found.get("packages", [])}
-    files, missing = [], []
-    for package in lock.packages:
-        chosen = _choose(package, offered.get(package.name, {}))
-        files += chosen
-        if not chosen:
-            missing.append(f"{package.name} {package.version}")
-    if missing:
-        raise Rejected(
-            f"the package index has no file with a digest of the lock for Python {target.python} on {target.platform}: "
-            f"{', '.join(missing)}",
-            hint="use an index that carries these files, or lock the release anew",
-        )
-    return tuple(files)
+    return {normal_name(entry["name"]): entry for entry in found.get("packages", [])}
 
 
 def _known_metadata(packages: Iterable[PinnedPackage]) -> str:
@@ -91,15 +106,15 @@ def _known_metadata(packages: Iterable[PinnedPackage]) -> str:
     return f"[tool.uv]\ndependency-metadata = [\n{''.join(lines)}]\n"
 
 
-def _choose(package: PinnedPackage, offered: dict[str, Any]) -> list[RemoteFile]:
-    wheels = _allowed(package, offered.get("wheels", []))
-    return wheels or _allowed(package, [offered["sdist"]] if "sdist" in offered else [])
+def _choose(package: PinnedPackage, offered: dict[str, Any], base: Path) -> list[RemoteFile]:
+    wheels = _allowed(package, offered.get("wheels", []), base)
+    return wheels or _allowed(package, [offered["sdist"]] if "sdist" in offered else [], base)
 
 
-def _allowed(package: PinnedPackage, entries: Iterable[dict[str, Any]]) -> list[RemoteFile]:
+def _allowed(package: PinnedPackage, entries: Iterable[dict[str, Any]], base: Path) -> list[RemoteFile]:
     files = []
     for entry in entries:
-        url = str(entry.get("url") or Path(entry["path"]).absolute().as_uri())
+        url = str(entry.get("url") or (base / entry["path"]).resolve().as_uri())
         sha256 = str(entry.get("hashes", {}).get("sha256", ""))
         if sha256 in package.sha256s:
             name = str(entry.get("name") or unquote(urlsplit(url).path.rsplit("/", 1)[-1]))
