@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import cache
 from pathlib import Path
 
 from drivers.bundle import Bundle, build_bundle
@@ -25,8 +26,12 @@ def small_release(patch: int = 1) -> Release:
     return read_release(DEFINITIONS / f"1999.1.{patch}")
 
 
+@cache
 def shared_bundle(patch: int = 1) -> Bundle:
-    """The small release's bundle for debian-12. Waits for another suite that is building it."""
+    """The small release's bundle for debian-12, asked for once per process.
+
+    Waits for another suite that is building it.
+    """
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
