@@ -17,8 +17,10 @@ from levier.domain.errors import Rejected
 BUILDER_UID = 65534
 """Debian's `nobody`: it owns nothing in the root but what it builds."""
 _ENVIRONMENT = {
-    # Debug information names the directory of the compilation, which is another one each time.
+    # Debug information names the directory of the compilation, which is another one each time. Not all set-up code
+    # lets the first of these have the last word.
     "CFLAGS": "-g0",
+    "LDFLAGS": "-Wl,--strip-debug",
     "HOME": "/levier/home",
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
     "PYTHONHASHSEED": "0",
