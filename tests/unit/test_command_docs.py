@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from fastapi.routing import APIRoute
 
-from levier.api import images, nodes, operations, ramdisks, sites, stored_secrets
+from levier.api import images, nodes, operations, ramdisks, releases, sites, stored_secrets
 from levier.cli import app
 from levier.cli.docs import BEGIN, with_reference
 from levier.domain import errors
@@ -41,7 +41,7 @@ def test_every_command_is_in_the_reference() -> None:
 def _routes() -> set[str]:
     guarded = [
         route
-        for module in (sites, nodes, stored_secrets, images, ramdisks, operations)
+        for module in (sites, nodes, stored_secrets, images, ramdisks, releases, operations)
         for route in module.router.routes
         if isinstance(route, APIRoute)
     ]
@@ -55,7 +55,7 @@ def test_every_route_is_documented_and_nothing_else() -> None:
 
 def test_every_route_has_an_example_that_calls_it() -> None:
     for heading, section in re.findall(r"^### `[A-Z]+ /v1([^`]*)`$(.*?)(?=^##|\Z)", API, re.MULTILINE | re.DOTALL):
-        path = re.sub(r"\\{\w+\\}", r"[\\w-]+", re.escape(heading))
+        path = re.sub(r"\\{\w+\\}", r"[\\w.-]+", re.escape(heading))
         assert re.search(rf"curl .*\$API{path}([\s\"?]|$)", section), f"{heading} has no example"
 
 
