@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from drivers.bundle.index import index_choices
@@ -29,13 +29,16 @@ def make_build_lock(spec: ReleaseSpec) -> Lock:
     return _resolve(spec, spec.build_tools) if spec.build_tools else Lock("", ())
 
 
-def _resolve(spec: ReleaseSpec, wanted: Iterable[WantedPackage], *, constraints: Iterable[WantedPackage] = ()) -> Lock:
+def _resolve(spec: ReleaseSpec, wanted: Sequence[WantedPackage], *, constraints: Sequence[WantedPackage] = ()) -> Lock:
     with tempfile.TemporaryDirectory(prefix="levier-lock-") as directory:
         work = Path(directory)
         (work / "wanted.in").write_text("".join(f"{each.requirement()}\n" for each in wanted), encoding="utf-8")
         (work / "constraints.in").write_text("".join(f"{each.requirement()}\n" for each in constraints), "utf-8")
         where = ["--python-version", spec.python, "--python-platform", _PLATFORM]
         when = ["--exclude-newer", spec.as_of.isoformat()]
+        for each in (*wanted, *constraints):
+            if each.as_of is not None:
+                when += ["--exclude-newer-package", f"{each.name}={each.as_of.isoformat()}"]
         form = ["--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
         files = ["wanted.in", "--constraints", "constraints.in", "-o", "lock.txt"]
         *first, last = index_choices()

@@ -54,13 +54,16 @@ class WantedPackage(BaseModel):
     extras: tuple[PackageName, ...] = ()
     version: Version | None = None
     """The one version that is wanted; None for the newest of the release's day."""
+    as_of: datetime | None = None
+    """A later day than the release's, for this package only."""
     why: str = ""
-    """Why this package, or why this very version."""
+    """Why this package, or why this very version or day."""
 
     @model_validator(mode="after")
     def _a_pin_has_a_reason(self) -> WantedPackage:
-        if self.version is not None and not self.why.strip():
-            raise ValueError(f"{self.name} is pinned to {self.version} without a reason (`why`)")
+        pin = self.version or self.as_of
+        if pin is not None and not self.why.strip():
+            raise ValueError(f"{self.name} is pinned to {pin} without a reason (`why`)")
         return self
 
     def requirement(self) -> str:

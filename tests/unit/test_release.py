@@ -136,6 +136,8 @@ def test_names_are_compared_as_indexes_do() -> None:
 def test_a_pin_needs_a_reason() -> None:
     with pytest.raises(ValidationError, match=r"pinned to 1\.0 without a reason"):
         spec(packages=[{"name": "alembic", "version": "1.0", "why": " "}])
+    with pytest.raises(ValidationError, match="pinned to 2026-11-20 .* without a reason"):
+        spec(packages=[{"name": "alembic", "as_of": "2026-11-20T00:00:00Z"}])
     assert spec(packages=[{"name": "alembic"}]).packages[0].requirement() == "alembic"
     wanted = spec(packages=[{"name": "a", "extras": ["x", "y"], "version": "1.0", "why": "z"}]).packages[0]
     assert wanted.requirement() == "a[x,y]==1.0"
@@ -188,8 +190,8 @@ def test_the_shipped_releases_are_sound() -> None:
         assert "://" not in each.lock.text + each.build_lock.text
     for found in patches.values():
         for older, newer in itertools.pairwise(found):
-            assert diff_packages(older.lock.versions(), newer.lock.versions())
-            assert older.spec.as_of < newer.spec.as_of
+            # A patch level is a patch: with libraries of another day 2026.1's placement did not even start.
+            assert 0 < len(diff_packages(older.lock.versions(), newer.lock.versions())) < 15
 
 
 def _copy(target: Path) -> Path:
