@@ -94,6 +94,13 @@ class ReleaseSpec(BaseModel):
     build_os_packages: tuple[OsPackage, ...] = ()
     """What it takes of the operating system beside a C compiler and Python's headers."""
 
+    @model_validator(mode="after")
+    def _each_is_named_once(self) -> ReleaseSpec:
+        names = [each.name for each in (*self.packages, *self.constraints)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"named more than once: {', '.join(twice)}")
+        return self
+
     @property
     def name(self) -> str:
         """The release's name, such as 2026.2.1."""

@@ -143,6 +143,11 @@ def test_a_pin_needs_a_reason() -> None:
     assert wanted.requirement() == "a[x,y]==1.0"
 
 
+def test_a_package_is_named_once() -> None:
+    with pytest.raises(ValidationError, match="named more than once: alembic"):
+        spec(constraints=[{"name": "alembic", "version": "1.20.0", "why": "x"}])
+
+
 def test_a_lock_that_is_not_of_the_release_is_refused_with_everything_that_differs() -> None:
     wanted = [{"name": "alembic", "version": "1.0", "why": "x"}, {"name": "nova"}]
     held = [{"name": "oslo-config", "version": "9.0.0", "why": "x"}, {"name": "absent", "version": "1", "why": "x"}]
