@@ -91,14 +91,20 @@ def os_packages(sandbox: Sandbox, location: str) -> tuple[str, ...]:
         return ()
     paths = [f"/{path.relative_to(sandbox.root)}" for path in files]
     listing = sandbox.run(["sh", "-c", 'ldd "$@" || true', "ldd", *paths], timeout_s=120)
-    lacking = [name for name, found in _LOADED.findall(listing) if found == "not found"]
+    # A library that a wheel brings along is found through the one that loads it, not by looking at its neighbour alone.
+    brought = {path.name for path in files}
+    lacking = {name for name, found in _LOADED.findall(listing) if found == "not found"} - brought
     if lacking:
-        names = ", ".join(sorted(set(lacking)))
+        names = ", ".join(sorted(lacking))
         raise Rejected(
             f"programs of the bundle load libraries that neither it nor the build root has: {names}",
             hint="name the Debian package in `build_os_packages` of the release",
         )
-    libraries = {found for _name, found in _LOADED.findall(listing) if not found.startswith(f"{location}/")}
+    libraries = {
+        found
+        for _name, found in _LOADED.findall(listing)
+        if found.startswith("/") and not found.startswith(f"{location}/")
+    }
     return _owners(sandbox, libraries)
 
 
