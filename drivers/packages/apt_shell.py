@@ -1,0 +1,77 @@
+"""Runs the functions of apt.sh on a host."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from importlib import resources
+
+from drivers.packages.apt_answers import parse_installed
+from drivers.packages.apt_errors import LOCKED, busy_error
+from levier.domain.errors import InvalidRequest, Rejected
+from levier.domain.packages import InstalledPackages
+from levier.domain.ssh import CommandResult, RemoteHost
+
+
+@dataclass(frozen=True, slots=True)
+class AptLimits:
+    """How long things may take, and what is to stay free."""
+
+    lock_s: float = 120.0
+    """Seconds that a run waits for whoever else holds the packages."""
+    read_s: float = 120.0
+    """Seconds for what changes nothing."""
+    refresh_s: float = 300.0
+    """Seconds for the lists of all mirrors."""
+    work_s: float = 1800.0
+    """Seconds for fetching, installing or removing."""
+    reserve_mib: int = 128
+    """MiB that are to stay free: packages' scripts make data of their own."""
+
+    def __post_init__(self) -> None:
+        if min(self.lock_s, self.read_s, self.refresh_s, self.work_s) <= 0 or self.reserve_mib < 0:
+            raise InvalidRequest(f"a limit is not positive: {self}", hint="Give seconds above zero.")
+
+
+def _text(name: str) -> str:
+    return resources.files("drivers.packages").joinpath(name).read_text(encoding="utf-8")
+
+
+class AptShell:
+    """The functions of apt.sh on one host, which errors call `name`."""
+
+    def __init__(self, host: RemoteHost, *, name: str, limits: AptLimits) -> None:
+        self.host = host
+        self.name = name
+        self.limits = limits
+
+    def read(self, function: str, *arguments: str, check: bool = True) -> CommandResult:
+        """A function that changes nothing has ended. Safe to repeat. Raises Rejected on another status, if `check`."""
+        call = shlex.join([function, *arguments])
+        result = self.host.run(f"{_text('apt.sh')}\n{call}\n", timeout_s=self.limits.read_s, check=False)
+        if check and result.exit_status:
+            said = (result.stderr or result.stdout).strip()[-500:]
+            raise Rejected(
+                f"{self.name}: {function} failed with status {result.exit_status}: {said}",
+                hint="Check on the host that dpkg and apt are whole.",
+            )
+        return result
+
+    def work(self, script: str, *, limit_s: float) -> CommandResult:
+        """The unit has ended in which `script` ran, which may use the functions of apt_work.sh.
+
+        Raises Busy when something else held the packages for too long; OutcomeUnknown when the connection was lost (the
+        unit then goes on, and the next call waits for it). Other statuses are the caller's to judge.
+        """
+        lock_s, whole_s = round(self.limits.lock_s), round(limit_s + self.limits.lock_s)
+        call = shlex.join(["work", str(lock_s), str(whole_s), f"{_text('apt_work.sh')}\n{script}"])
+        setup = f"{_text('apt.sh')}\npolicy_text={shlex.quote(_text('policy.sh'))}\n"
+        # As long as the unit may take, and what it may wait for before.
+        result = self.host.run(f"{setup}{call}\n", timeout_s=lock_s + whole_s + 30, check=False)
+        if result.exit_status == LOCKED or "was already loaded" in result.stderr:
+            raise busy_error(self.name, result.stdout)
+        return result
+
+    def installed(self) -> InstalledPackages:
+        """The package database. Safe to repeat."""
+        return parse_installed(self.read("installed").stdout)
