@@ -26,8 +26,8 @@ free() { for path in "$@"; do df --output=source,avail -k -- "$path" | tail -n 1
 forget_mount_point() { [ -s "$asked" ] || rm -f -- "$asked"; }
 running() { case $(systemctl show --property=ActiveState --value "$unit") in inactive | failed | '') false ;; esac; }
 
-# `work WAIT LIMIT SCRIPT`: runs SCRIPT as the unit for at most LIMIT seconds, once an earlier one has ended, for which it
-# waits WAIT seconds. Prints what it printed. Status 75: something else works on the packages.
+# `work WAIT LIMIT`: runs $script as the unit for at most LIMIT seconds, once an earlier one has ended, for which it waits
+# WAIT seconds. Prints what it printed. Status 75: something else works on the packages.
 work() {
     end=$(($(date +%s) + $1))
     while running; do
@@ -40,16 +40,21 @@ work() {
     systemctl list-units --state=active,activating,reloading --plain --no-legend | cut -d ' ' -f 1 > "$active"
     printf '%s' "$policy_text" > "$policy"
     chmod 0755 "$policy"
+    # In files: what a package's script does with `systemctl daemon-reload` makes systemd read the unit again, and
+    # systemd 252 then stumbles over quotes and line breaks in it (seen: the unit failed, what follows it did not run).
+    printf '%s' "$script" > /run/levier/packages.sh
+    printf '[ -s %s ] || rm -f %s\nrm -f %s\nrmdir %s 2> /dev/null\nexit 0\n' \
+        "$asked" "$asked" "$policy" "${policy%/*}" > /run/levier/packages-after.sh
     # The mount is the unit's own: nobody else on the host sees the policy, and it ends with the unit. systemd makes an
     # empty file to mount on, which means nothing to those who ask; it goes when the unit ends, however that ends.
     systemd-run --quiet --wait --collect --unit="$unit" --description="Levier: packages" --service-type=exec \
         --property=RuntimeMaxSec="$2" --property=TimeoutStopSec=20 \
         --property=BindReadOnlyPaths="$policy:$asked" \
-        --property=ExecStopPost="nsenter --target=1 --mount sh -c '[ -s $asked ] || rm -f $asked; rm -f $policy; rmdir ${policy%/*} 2> /dev/null; true'" \
+        --property=ExecStopPost="nsenter --target=1 --mount sh /run/levier/packages-after.sh" \
         --setenv=LC_ALL=C --setenv=PATH="$PATH" --setenv=HOME=/root --setenv=DEBIAN_FRONTEND=noninteractive \
         --setenv=DEBIAN_PRIORITY=critical --setenv=NEEDRESTART_SUSPEND=1 --setenv=APT_LISTCHANGES_FRONTEND=none \
         --setenv=UCF_FORCE_CONFFOLD=1 --setenv=patience="$1" --setenv=log="$log" \
-        sh -c "$3"
+        sh /run/levier/packages.sh
     status=$?
     forget_mount_point
     tail -c 20000 "$log"

@@ -64,10 +64,12 @@ class AptShell:
         unit then goes on, and the next call waits for it). Other statuses are the caller's to judge.
         """
         lock_s, whole_s = round(self.limits.lock_s), round(limit_s + self.limits.lock_s)
-        call = shlex.join(["work", str(lock_s), str(whole_s), f"{_text('apt_work.sh')}\n{script}"])
-        setup = f"{_text('apt.sh')}\npolicy_text={shlex.quote(_text('policy.sh'))}\n"
+        texts = {"policy_text": _text("policy.sh"), "script": f"{_text('apt_work.sh')}\n{script}\n"}
+        setup = "".join(f"{name}={shlex.quote(text)}\n" for name, text in texts.items())
         # As long as the unit may take, and what it may wait for before.
-        result = self.host.run(f"{setup}{call}\n", timeout_s=lock_s + whole_s + 30, check=False)
+        result = self.host.run(
+            f"{_text('apt.sh')}\n{setup}work {lock_s} {whole_s}\n", timeout_s=lock_s + whole_s + 30, check=False
+        )
         if result.exit_status == LOCKED or "was already loaded" in result.stderr:
             raise busy_error(self.name, result.stdout)
         return result

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from levier.domain.bmc import BmcAddress, Firmware
 from levier.domain.errors import NotFound
 from levier.domain.hints import RootDeviceHints
+from levier.domain.package_sources import PackageSources
 from levier.domain.problems import Finding, closest, render_path
 from levier.domain.site_checks import cross_check
 from levier.domain.site_types import (
@@ -71,6 +72,8 @@ class SiteSettings(_Frozen):
     """Kernel parameters of every host."""
     ssh_port: Annotated[int, Strict(), Field(ge=1, le=65535)] = 22
     """TCP port on which the hosts' SSH servers listen."""
+    packages: PackageSources = Field(default_factory=PackageSources)
+    """Where hosts get packages of their distribution from; without it, from where their image says."""
 
 
 class Zone(_Named):

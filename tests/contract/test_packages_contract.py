@@ -62,12 +62,14 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def machine(request: pytest.FixtureRequest, archive: Path) -> Iterator[Rig]:
     container = request.getfixturevalue(request.param.removeprefix("apt on ").replace("-", "_"))
     host = open_host(container.target())
+    host.run("echo force-unsafe-io > /etc/dpkg/dpkg.cfg.d/levier-test")
     host.run(f"mkdir {_ASIDE} && mv /etc/apt/sources.list /etc/apt/sources.list.d/* {_ASIDE}/ 2>/dev/null; true")
     yield Rig(host, container, archive, AptPackages(host, name=_NAME))
     host.run(
         f"cd {_ASIDE} && rm -f {_OWN} && for f in *; do [ $f = sources.list ] && mv $f .. || mv $f ../sources.list.d/; "
         f"done 2>/dev/null; rmdir {_ASIDE}"
     )
+    host.run("rm /etc/dpkg/dpkg.cfg.d/levier-test")
     host.close()
 
 
