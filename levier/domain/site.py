@@ -72,7 +72,7 @@ class SiteSettings(_Frozen):
     """Kernel parameters of every host."""
     ssh_port: Annotated[int, Strict(), Field(ge=1, le=65535)] = 22
     """TCP port on which the hosts' SSH servers listen."""
-    packages: PackageSources = Field(default_factory=PackageSources)
+    packages: PackageSources | None = None
     """Where hosts get packages of their distribution from; without it, from where their image says."""
 
 

@@ -11,14 +11,14 @@ import sys
 import time
 
 from levier.domain.errors import Conflict, DriverError, LevierError, Rejected, Unreachable
-from levier.lab.cgroups import CgroupTree
+from levier.lab.cgroups import MIRROR_GROUP, CgroupTree
 from levier.lab.chassis.nspawn import require_nspawn
 from levier.lab.chassis.qemu import require_qemu
 from levier.lab.control import ask
 from levier.lab.layout import Layout
-from levier.lab.network import create_network, namespace_path
+from levier.lab.network import create_network, listening_socket, namespace_path
 from levier.lab.sitefile import CREDENTIAL, render_site
-from levier.lab.spec import ChassisKind, RackSpec
+from levier.lab.spec import MIRROR_PORT, ChassisKind, RackSpec
 from levier.lab.stub.image import require_stub, write_image, write_ramdisk
 from levier.lab.sysctl import raise_inotify_limit
 from levier.lab.teardown import leftovers, take_down
@@ -52,6 +52,8 @@ def bring_up(spec: RackSpec, layout: Layout) -> None:
             write_ramdisk(layout.ramdisk)
         else:
             _prepare_kernel(spec)
+        if spec.mirror:
+            _start_mirror(spec, layout)
         _start_daemon(spec, layout)
     except (LevierError, OSError):
         take_down(spec.name, layout)
@@ -118,7 +120,7 @@ def _start_daemon(spec: RackSpec, layout: Layout) -> None:
             stderr=log,
             start_new_session=True,
             cwd="/",
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
+            env=_environment(),
         )
     deadline = time.monotonic() + _READY_S
     while not _answers(layout):
@@ -126,6 +128,32 @@ def _start_daemon(spec: RackSpec, layout: Layout) -> None:
             tail = layout.daemon_log.read_text(encoding="utf-8", errors="replace")[-800:]
             raise Unreachable(f"the lab's daemon did not come up: {tail}")
         time.sleep(_POLL_S)
+
+
+def _start_mirror(spec: RackSpec, layout: Layout) -> None:
+    """Machines can connect to the package mirror: what they ask waits until its process, outside, is ready."""
+    cgroups = CgroupTree(spec.name)
+    cgroups.create(MIRROR_GROUP)
+    with (
+        listening_socket(spec.namespace, (str(spec.server), MIRROR_PORT)) as listening,
+        layout.mirror_log.open("ab") as log,
+    ):
+        descriptor = listening.fileno()
+        subprocess.Popen(
+            cgroups.inside(MIRROR_GROUP, [sys.executable, "-m", "levier.lab.packages.mirror", "--fd", str(descriptor)]),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[descriptor],
+            start_new_session=True,
+            cwd="/",
+            env=_environment(),
+        )
+
+
+def _environment() -> dict[str, str]:
+    """Processes of the lab import what this one imports."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
 
 
 def _daemon_command(spec: RackSpec, argv: list[str]) -> list[str]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from levier.domain.errors import Conflict, Unsupported
 
+MIRROR_GROUP = "mirror"
+"""The group of the lab's package mirror."""
 _POLL_S = 0.01
 _V1_CONTROLLERS = ("pids", "freezer")
 

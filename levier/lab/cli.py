@@ -13,11 +13,22 @@ from rich.console import Console
 from rich.table import Table
 
 from levier.domain.bmc import Firmware
+from levier.domain.errors import NotFound
 from levier.lab import fault_cli
 from levier.lab.ledger import Event
 from levier.lab.options import Dir, Json, Name, errors
+from levier.lab.packages.upstream import SECURITY, discover_upstreams
 from levier.lab.rack import Rack
-from levier.lab.spec import BOOT_PORT, STUB_BMC_PORT, STUB_SSH_PORT, ChassisKind, Ports, RackSpec, plan_rack
+from levier.lab.spec import (
+    BOOT_PORT,
+    STUB_BMC_PORT,
+    STUB_SSH_PORT,
+    ChassisKind,
+    MirrorSpec,
+    Ports,
+    RackSpec,
+    plan_rack,
+)
 from levier.lab.sysctl import inotify_limit
 
 app = typer.Typer(name="lab", help="The virtual rack: machines with real BMCs on this computer.", no_args_is_help=True)
@@ -52,6 +63,14 @@ def up(
     boot_port: Annotated[
         int, typer.Option(envvar="LEVIER_BOOT_PORT", help="Port of Levier's boot service (chassis stub).")
     ] = BOOT_PORT,
+    packages: Annotated[
+        bool | None,
+        typer.Option(
+            "--packages/--no-packages",
+            help="Offer the machines a package mirror, which fetches from where this computer's apt does "
+            "[default: where that is Debian, not for the chassis stub].",
+        ),
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Take an earlier lab of this name down first.")] = False,
     name: Name = "demo",
     directory: Dir = None,
@@ -67,6 +86,7 @@ def up(
             disk_gib=disk_gib,
             image=image,
             ports=Ports(bmc_port, ssh_port, boot_port) if chassis is ChassisKind.STUB else None,
+            mirror=_mirror(packages, chassis),
         )
         rack = Rack.at(name=name, directory=directory)
         with _telling_sysctl():
@@ -127,6 +147,20 @@ def down(
     typer.echo(f"lab {rack.name}: down" if there else f"lab {rack.name}: was not up")
 
 
+def _mirror(wanted: bool | None, chassis: ChassisKind) -> MirrorSpec | None:
+    """The package mirror of a lab. Raises NotFound when one is wanted and this computer knows no archive."""
+    if wanted is False or (wanted is None and chassis is ChassisKind.STUB):
+        return None
+    try:
+        found = discover_upstreams()
+    except NotFound as error:
+        if wanted:
+            raise
+        typer.echo(f"no package mirror: {error}", err=True)
+        return None
+    return MirrorSpec(security=SECURITY in found.archives, check_valid_until=found.check_valid_until)
+
+
 def _print_next(spec: RackSpec) -> None:
     """What an operator does next with this kind of rack."""
     if spec.namespace:
@@ -148,6 +182,8 @@ def _print_status(found: dict[str, Any]) -> None:
         ("namespace", "netns"),
         ("bridge", "bridge"),
         ("server address", "server_address"),
+        ("package mirror", "mirror"),
+        ("mirror state", "mirror_state"),
         ("directory", "dir"),
         ("site file", "site_file"),
         ("credentials", "credentials_file"),

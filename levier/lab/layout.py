@@ -71,6 +71,11 @@ class Layout:
         return self.root / "daemon.log"
 
     @property
+    def mirror_log(self) -> Path:
+        """What the package mirror writes to standard output and error."""
+        return self.root / "mirror.log"
+
+    @property
     def nodes(self) -> Path:
         """One directory per node."""
         return self.root / "nodes"
@@ -111,6 +116,7 @@ class Layout:
             self.ramdisk,
             self.control,
             self.daemon_log,
+            self.mirror_log,
             self.spec,
             self.ledger,
         )

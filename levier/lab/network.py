@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
+import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from levier.domain.errors import Conflict, Rejected
@@ -14,6 +18,7 @@ SERVER_V6 = "fd77::1/64"
 _CARRIER = ("prov-carrier", "prov-peer")
 _NAMESPACES = Path("/run/netns")
 _POLL_S = 0.02
+_CLONE_NEWNET = 0x40000000  # setns(2), linux/sched.h
 
 
 def namespace_path(namespace: str) -> Path:
@@ -107,6 +112,29 @@ def delete_network(namespace: str, *, timeout_s: float = 20.0) -> None:
         if time.monotonic() > deadline:
             raise Conflict(f"network namespace {namespace} does not go away", hint="see `ip netns pids`")
         time.sleep(_POLL_S)
+
+
+def listening_socket(namespace: str, address: tuple[str, int]) -> socket.socket:
+    """A TCP socket that listens inside the namespace; whoever holds it serves there, wherever it is itself.
+
+    A thread of its own enters the namespace, makes it and ends. Raises Rejected when the address cannot be had.
+    """
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        try:
+            return thread.submit(_listen_inside, namespace_path(namespace), address).result()
+        except OSError as error:
+            raise Rejected(f"{address[0]} port {address[1]} cannot be had in {namespace}: {error.strerror}") from error
+
+
+def _listen_inside(namespace: Path, address: tuple[str, int]) -> socket.socket:
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = os.open(namespace, os.O_RDONLY)
+    try:
+        if libc.setns(fd, _CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return socket.create_server(address, backlog=1024)
+    finally:
+        os.close(fd)
 
 
 def foreign_pids(namespace: str) -> list[int]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from levier.lab.spec import BRIDGE, SERVER, SMALL_RACK, ChassisKind, NodeSpec, RackSpec
+from levier.lab.packages.upstream import ARCHIVE, SECURITY
+from levier.lab.spec import BRIDGE, SERVER, SMALL_RACK, ChassisKind, MirrorSpec, NodeSpec, RackSpec
 
 CREDENTIAL = "lab-bmc"
 """The credential reference that every node of a lab uses."""
@@ -33,12 +34,22 @@ def _site(spec: RackSpec) -> dict[str, Any]:
             "ntp_servers": [],
             "authorized_keys": [],
             **({"ssh_port": spec.ssh_port} if spec.chassis is ChassisKind.STUB else {}),
+            **({"packages": {"debian": _packages(spec, spec.mirror)}} if spec.mirror else {}),
         },
         "zones": [{"name": zone} for zone in zones],
         "racks": [{"name": rack, "zone": zone} for rack, zone in racks],
         "networks": [_loopback(spec) if spec.chassis is ChassisKind.STUB else _provisioning(spec)],
         "images": [{"name": spec.image}],
         "nodes": [_node(node, image=spec.image) for node in spec.nodes],
+    }
+
+
+def _packages(spec: RackSpec, mirror: MirrorSpec) -> dict[str, Any]:
+    """The mirror that machines of this lab can reach, and no other."""
+    return {
+        "mirror": f"{spec.mirror_url}/{ARCHIVE}",
+        **({"security_mirror": f"{spec.mirror_url}/{SECURITY}"} if mirror.security else {}),
+        **({} if mirror.check_valid_until else {"check_valid_until": False}),
     }
 
 

@@ -17,6 +17,8 @@ SERVER = IPv4Address("10.77.0.1")
 BRIDGE = "br-prov"
 SMALL_RACK = 90
 """Nodes that fit the host range of the /24; larger labs get a /16."""
+MIRROR_PORT = 3142
+"""Where the lab's package mirror listens, on the server's address."""
 BOOT_PORT = 8480
 """Where Levier's boot service listens unless it is told otherwise."""
 STUB_SERVER = IPv4Address("127.78.0.1")
@@ -35,6 +37,16 @@ class ChassisKind(StrEnum):
     QEMU = "qemu"
     NSPAWN = "nspawn"
     STUB = "stub"
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorSpec:
+    """What the lab's package mirror offers its machines."""
+
+    security: bool
+    """Whether there is an archive of security updates."""
+    check_valid_until: bool
+    """Whether lists that have expired are refused, as this computer's own apt does."""
 
 
 LARGEST = {ChassisKind.QEMU: 1000, ChassisKind.NSPAWN: 1000, ChassisKind.STUB: 4000}
@@ -73,6 +85,8 @@ class RackSpec:
     """Where the SSH servers of the machines listen."""
     boot_port: int = BOOT_PORT
     """Where a `stub` machine's firmware, which knows no DHCP, finds the boot service on the server's address."""
+    mirror: MirrorSpec | None = None
+    """The package mirror of the lab; None: there is none."""
 
     @property
     def namespace(self) -> str:
@@ -95,6 +109,11 @@ class RackSpec:
         return f"http://{self.server}:{self.boot_port}/boot.ipxe"
 
     @property
+    def mirror_url(self) -> str | None:
+        """Where machines find the package mirror; None when there is none."""
+        return f"http://{self.server}:{MIRROR_PORT}" if self.mirror else None
+
+    @property
     def network(self) -> IPv4Network:
         """The provisioning network."""
         if self.chassis is ChassisKind.STUB:
@@ -113,9 +132,12 @@ class RackSpec:
     def from_json(cls, text: str) -> RackSpec:
         """The description that `to_json` wrote."""
         raw = json.loads(text)
+        mirror = raw.pop("mirror", None)
         nodes = tuple(NodeSpec(**{**node, "firmware": Firmware(node["firmware"])}) for node in raw.pop("nodes"))
         return cls(
-            **{**raw, "chassis": ChassisKind(raw["chassis"]), "firmware": Firmware(raw["firmware"])}, nodes=nodes
+            **{**raw, "chassis": ChassisKind(raw["chassis"]), "firmware": Firmware(raw["firmware"])},
+            nodes=nodes,
+            mirror=MirrorSpec(**mirror) if mirror else None,
         )
 
 
@@ -143,6 +165,7 @@ def plan_rack(
     disk_gib: int = 8,
     image: str = "",
     ports: Ports | None = None,
+    mirror: MirrorSpec | None = None,
 ) -> RackSpec:
     """The rack with `nodes` machines; the same arguments give the same MACs, serials and addresses.
 
@@ -156,6 +179,11 @@ def plan_rack(
     largest = LARGEST[chassis]
     if not 1 <= nodes <= largest:
         raise InvalidRequest(f"a lab has 1 to {largest} nodes, not {nodes}", hint="choose another --nodes")
+    if mirror and chassis is ChassisKind.STUB:
+        raise InvalidRequest(
+            "machines of the chassis stub run on this computer's programs and install none",
+            hint="leave --packages out, or choose another chassis",
+        )
     ports = ports or Ports.of(chassis)
     default_memory_mib = 768 if firmware is Firmware.UEFI else 512
     return RackSpec(
@@ -170,6 +198,7 @@ def plan_rack(
         ),
         ssh_port=ports.ssh,
         boot_port=ports.boot,
+        mirror=mirror,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from levier.domain.errors import DriverError, NotFound
-from levier.lab.cgroups import CgroupTree
+from levier.lab.cgroups import MIRROR_GROUP, CgroupTree
 from levier.lab.control import ask
 from levier.lab.layout import Layout
 from levier.lab.ledger import EventKind, read_events
@@ -63,6 +63,8 @@ def lab_status(layout: Layout) -> dict[str, Any]:
         "firmware": spec.firmware.value,
         "bridge": spec.bridge or None,
         "server_address": str(spec.server),
+        "mirror": spec.mirror_url,
+        "mirror_state": _mirror_state(spec),
         "ssh_port": spec.ssh_port,
         "boot_port": spec.boot_port,
         "site_file": str(layout.site),
@@ -72,6 +74,12 @@ def lab_status(layout: Layout) -> dict[str, Any]:
         "ramdisk_file": str(layout.ramdisk) if layout.ramdisk.exists() else None,
         "nodes": [_node(node, sources) for node in spec.nodes],
     }
+
+
+def _mirror_state(spec: RackSpec) -> str | None:
+    if spec.mirror is None:
+        return None
+    return "running" if CgroupTree(spec.name).pids(MIRROR_GROUP) else "dead"
 
 
 def _ask_daemon(layout: Layout) -> dict[str, Any] | None:

@@ -44,7 +44,8 @@ def leftovers(name: str, layout: Layout) -> list[str]:
 def take_down(name: str, layout: Layout, *, keep: bool = False) -> bool:
     """Nothing of the lab is left: process, namespace, mount, control group, loop device, interface, file.
 
-    With `keep` the ledger, the console logs and the daemon's log stay. Safe to repeat; True if there was anything.
+    With `keep` the ledger, the console logs, and the logs of daemon and mirror stay. Safe to repeat; True if there
+    was anything.
     Raises Conflict when something cannot be ended, with what it is.
     """
     found = leftovers(name, layout)
@@ -168,7 +169,7 @@ def _forget_containers(layout: Layout) -> None:
 
 def _remove_files(layout: Layout, *, keep: bool) -> None:
     """The lab's own files are gone, and its directory if nothing else is in it."""
-    kept = {layout.ledger, layout.daemon_log} if keep else set()
+    kept = {layout.ledger, layout.daemon_log, layout.mirror_log} if keep else set()
     if keep:
         for node in [path for path in layout.nodes.glob("*") if path.is_dir()]:
             for file in [path for path in node.iterdir() if path != layout.console(node.name)]:
