@@ -37,6 +37,12 @@ def mirrors_in(text: str) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def _complaints(output: str) -> str:
+    """The lines in which apt complains, without the one that only sums them up; everything if there is none."""
+    lines = [line for line in output.splitlines() if line.startswith(("E: ", "W: "))]
+    return "\n".join(line for line in lines if "Some index files failed" not in line) or output
+
+
 def _without_login(url: str) -> str:
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.partition("/dists/")[0], "", ""))
@@ -44,7 +50,7 @@ def _without_login(url: str) -> str:
 
 def fetch_error(host: str, output: str, *, mirrors: str) -> LevierError:
     """Why lists or packages could not be fetched. `mirrors`: what the host is configured to ask."""
-    complaints = "\n".join(line for line in output.splitlines() if line.startswith(("E: ", "W: ", "Err:"))) or output
+    complaints = _complaints(output)
     named = ", ".join(mirrors_in(complaints)) or mirrors
     said = quoted(complaints)
     if _NO_ROOM.search(complaints):

@@ -6,13 +6,20 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from drivers.packages import open_packages
+from drivers.ssh import open_host
+from levier.domain.package_sources import PackageSources
+from levier.domain.ssh import RemoteHost, SshTarget
 from tests.integration.e2e.installation import IMAGE, Installation
 from tests.integration.e2e.ledger import Mark
+from tests.lab.namespaces import connected
+from tests.rig.wire import Wire
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(1800)]
 DEPLOYED = ("a1-01", "a1-02", "b1-01")
@@ -128,6 +135,41 @@ def test_a_host_that_shows_another_key_is_not_taken_for_it(expanded: Expanded) -
     told = ssh(expanded.levier, DEPLOYED[0], "true", host_key=keys[1])
     assert told.returncode == 255
     assert "Host key verification failed" in told.stderr
+
+
+@contextmanager
+def driver(levier: Installation, node: str) -> Iterator[RemoteHost]:
+    """The product's own SSH driver on the host, through the rack's network."""
+    shown = levier.get(f"/nodes/{node}")
+    namespace = f"/run/netns/levier-{levier.lab}"
+    wire = Wire(lambda: connected(namespace, (shown["address"], 22)))
+    target = SshTarget("127.0.0.1", wire.port, "root", (shown["host_key"],), levier.key.read_text())
+    host = open_host(target)
+    try:
+        yield host
+    finally:
+        host.close()
+        wire.close()
+
+
+def test_packages_reach_a_host_from_the_lab_s_mirror(expanded: Expanded) -> None:
+    name = DEPLOYED[0]
+    assert expanded.levier.rack.status()["mirror_state"] == "running"
+    wanted = PackageSources.model_validate(expanded.levier.site["site"]["packages"])
+    with driver(expanded.levier, name) as host:
+        packages = open_packages(host, name=name, os_id=host.facts().os_id)
+        sources, before = packages.sources(), packages.installed()
+        listing = host.run("dpkg -l").stdout
+        changed = packages.ensure_sources(wanted)
+        assert "/etc/apt/sources.list.d/levier.sources" in changed
+        change = packages.ensure_installed(["memcached"])
+        assert "memcached" in change.added
+        assert not change.changed
+        assert host.run("systemctl is-active memcached", check=False).stdout == "inactive\n"
+        assert packages.restore(before).removed == change.added
+        packages.restore_sources(sources)
+        assert host.run("dpkg -l").stdout == listing
+        assert packages.sources() == sources
 
 
 def test_a_ready_host_is_not_expanded_again(expanded: Expanded) -> None:
