@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,9 @@ def _default(schema: Schema, *, required: bool) -> str:
     if required:
         return "**required**"
     default: Any = schema.get("default")
-    return "" if default in (None, [], {}) else f"`{default}`"
+    if default in (None, [], {}):
+        return ""
+    return f"`{default if isinstance(default, str) else json.dumps(default)}`"
 
 
 def _kind(schema: Schema) -> str:

@@ -53,6 +53,12 @@ CASES: list[tuple[str, str, str, str, str, str, str]] = [
     ("no NICs", f"\n      - {LAST_NIC}", " []", "[]", "nodes[1].nics", "the list is empty", "at least 1"),
     ("yes is no boolean", "{serial: ROOT-1}", "{rotational: yes}", "yes", "nodes[0].root_device.rotational", "'yes' is not true or false", "expected true or false"),
     ("hint name", "{serial: ROOT-1}", "{name: /dev/disk/by-id/x}", "/dev/disk", "nodes[0].root_device.name", "kernel's name", "sda or nvme0n1"),
+    ("login in a mirror's URL", "timezone: Etc/UTC}", "packages: {debian: {mirror: 'http://me:pw@m.example/debian'}}}", "'http://me", "site.packages.debian.mirror", "a login does not belong", "which needs none"),
+    ("mirror by FTP", "timezone: Etc/UTC}", "packages: {debian: {mirror: 'ftp://m.example/debian'}}}", "'ftp:", "site.packages.debian.mirror", "is not the URL of an HTTP server", "http://mirror.example/debian"),
+    ("neither mirror nor proxy", "timezone: Etc/UTC}", "packages: {debian: {}}}", "{}}}", "site.packages.debian", "neither a mirror nor a proxy", "`mirror:` or `proxy:`"),
+    ("security mirror alone", "timezone: Etc/UTC}", "packages: {debian: {proxy: 'http://p:1', security_mirror: 'http://m/s'}}}", "{proxy", "site.packages.debian", "without a mirror", "`mirror:` besides"),
+    ("component twice", "timezone: Etc/UTC}", "packages: {debian: {mirror: 'http://m/d', components: [main, main]}}}", "[main", "site.packages.debian.components", "main is given more than once", "once"),
+    ("distribution without a driver", "timezone: Etc/UTC}", "packages: {debain: {}}}", "debain", "site.packages.debain", "unknown key", "did you mean 'debian'?"),
     # between entries
     ("duplicate node", NODE_B, NODE_A, NODE_A.removeprefix("name: "), "nodes[1].name", "the name a1-01 is already that of nodes[0] (a1-01) (line 20)", "only once"),
     ("duplicate zone", "{name: b}]", "{name: a}, {name: b}]", "a}, {name: b}]\nracks", "zones[1].name", "the name a is already that of zones[0]", "only once"),

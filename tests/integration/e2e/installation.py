@@ -47,6 +47,7 @@ class Installation:
                 "LEVIER_LAB_DIR": str(directory / "lab"),
                 "LEVIER_STATE_DIR": str(self.state_dir),
                 "LEVIER_IMAGE_CACHE": str(self.images),
+                "LEVIER_LAB_PACKAGE_CACHE": str(self._shared_images().parent / "packages"),
                 "LEVIER_API_PORT": str(api_port),
                 "LEVIER_PREFECT_PORT": str(self.prefect_port),
                 "LEVIER_BOOT_PORT": str(free_port()),
