@@ -85,7 +85,7 @@ class AptPackages:
         self._dpkg("--purge", there)
         return PackageChange.between(before, self.installed())
 
-    def restore(self, before: InstalledPackages) -> PackageChange:
+    def restore(self, before: InstalledPackages, *, may_stay_newer: bool = False) -> PackageChange:
         """Exactly the packages of `before` are there, as `PackageManager.restore` says. Safe to repeat."""
         now = self.installed()
         if gone := sorted(now.known - before.known):
@@ -93,21 +93,39 @@ class AptPackages:
         installed_since = (now.versions.keys() | now.unfinished.keys()) & before.residues
         if installed_since:
             self._dpkg("--remove", sorted(installed_since))
-        current = self._completed()
-        back = sorted(f"{n}={v}" for n, v in before.versions.items() if not current.has(n, v))
-        if back:
-            self.refresh()
-            self._plan(back)
-            self._install(back)
+        kept = self._put_back(before, may_stay_newer=may_stay_newer)
         after = self.installed()
         change = PackageChange.between(before, after)
         # What was half-way then may be complete now.
-        if change.changed or change.removed or change.added.keys() - before.unfinished.keys():
+        if change.changed.keys() - kept or change.removed or change.added.keys() - before.unfinished.keys():
             raise Rejected(
                 f"{self._name}: the packages differ from the earlier state: {change.model_dump_json()}",
                 hint="Compare with `dpkg -l` on the host and put them right by hand.",
             )
         return PackageChange.between(now, after)
+
+    def _put_back(self, before: InstalledPackages, *, may_stay_newer: bool) -> set[str]:
+        """What is missing or has another version is as in `before`; the packages that stay as they are, if they may."""
+        current = self._completed()
+        back = {name: version for name, version in before.versions.items() if not current.has(name, version)}
+        if not back:
+            return set()
+        self.refresh()
+        offers = parse_offers(self._shell.read("offers", *sorted(back)).stdout)
+        lost = {name for name, version in back.items() if name not in offers or version not in offers[name].versions}
+        kept = {name for name in lost if may_stay_newer and name in current.versions}
+        if lost - kept:
+            gone = [f"{name} {back[name]}" for name in sorted(lost - kept)]
+            raise Rejected(
+                f"{self._name}: the package mirror {self._mirrors()} no longer offers {', '.join(gone)}, "
+                "which the host had before",
+                hint="Let the host keep the newer version, or install the earlier one by hand from an archive of old "
+                "packages.",
+            )
+        if wanted := sorted(f"{name}={back[name]}" for name in back.keys() - kept):
+            self._plan(wanted)
+            self._install(wanted)
+        return kept
 
     def sources(self) -> SourcesState:
         """Where packages come from. Changes nothing, safe to repeat."""

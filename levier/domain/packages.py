@@ -119,12 +119,12 @@ class PackageManager(Protocol):
         """
         ...
 
-    def restore(self, before: InstalledPackages) -> PackageChange:
+    def restore(self, before: InstalledPackages, *, may_stay_newer: bool = False) -> PackageChange:
         """Exactly the packages of `before` are there, at their versions: the undo of the calls above, complete or not.
 
         What was not there then is purged, configuration files too; data that its programs made is left. Needs no mirror
         unless something of `before` is missing or has another version. Raises Rejected when the mirrors no longer offer
-        that.
+        that, all else being done; with `may_stay_newer` what has another version then keeps it.
         """
         ...
 

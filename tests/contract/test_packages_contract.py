@@ -39,7 +39,7 @@ class Rig:
         return AptPackages(self.host, name=_NAME, limits=AptLimits(**limits))  # type: ignore[arg-type]
 
     def offer(self, collection: str) -> None:
-        """`release`, or `all`: with a newer version of one package."""
+        """`release`, `all`: with a newer version of one package, or `new`: without its earlier one."""
         text = f"Types: deb\nURIs: {URL}/{collection}/\nSuites: ./\nTrusted: yes\n"
         self.host.upload(text.encode(), _OWN)
 
@@ -176,6 +176,18 @@ def test_installed_packages_change_only_if_they_may(rig: Rig, asked: list[str]) 
     assert (change.added, change.changed) == ({"lvt-newer": "1.0"}, {"lvt-base": "1.0"})
     rig.packages.restore(before)
     assert rig.packages.installed() == before
+
+
+def test_a_version_that_is_no_longer_offered_is_told_or_stays(rig: Rig, asked: list[str]) -> None:
+    rig.packages.ensure_installed(["lvt-base"])
+    before = rig.packages.installed()
+    rig.offer("new")
+    rig.packages.ensure_installed(["lvt-newer"], may_change=True)
+    with pytest.raises(Rejected, match=rf"a1-01: .*{URL}.* no longer offers lvt-base 1\.0"):
+        rig.packages.restore(before)
+    assert not rig.packages.installed().has("lvt-newer"), "all else is done"
+    assert rig.packages.restore(before, may_stay_newer=True).unchanged
+    assert rig.packages.installed().has("lvt-base", "1.1")
 
 
 def test_a_mirror_that_cannot_be_reached_is_told_and_can_be_retried(rig: Rig) -> None:

@@ -74,11 +74,12 @@ DEBS = (
 
 
 def build_archive(directory: Path) -> None:
-    """The directory holds all packages and their index; `lvt-base 1.1` is offered in `updates` alone."""
+    """The directory holds all packages and three indexes: `release` without lvt-base 1.1, `new` without 1.0, `all`."""
     pool = directory / "pool"
     pool.mkdir(parents=True)
     entries = [(deb, _build(deb, pool, directory / "tree")) for deb in DEBS]
     _index(directory / "release", [text for deb, text in entries if (deb.name, deb.version) != ("lvt-base", "1.1")])
+    _index(directory / "new", [text for deb, text in entries if (deb.name, deb.version) != ("lvt-base", "1.0")])
     _index(directory / "all", [text for _, text in entries])
 
 
