@@ -6,7 +6,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address
 from typing import Annotated, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Strict, model_validator
 from pydantic_core import PydanticCustomError
 
 from levier.domain.bmc import BmcAddress, Firmware
@@ -26,8 +26,10 @@ from levier.domain.site_types import (
     Interface,
     LabelKey,
     LabelValue,
+    Line,
     Mac,
     PublicKey,
+    ReleaseName,
     Serial,
     Sha256,
     SysctlKey,
@@ -44,6 +46,10 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
+ComponentSettings = dict[HostLabel, dict[str, JsonValue]]
+"""Component → setting → value. What there is to set the components say (`levier.domain.component_settings`)."""
+
+
 class _Named(_Frozen):
     name: str
 
@@ -53,6 +59,42 @@ _Entry = TypeVar("_Entry", bound=_Named)
 
 def _by_name(entries: tuple[_Entry, ...]) -> tuple[_Entry, ...]:
     return tuple(sorted(entries, key=lambda entry: entry.name))
+
+
+class Role(StrEnum):
+    """Set of components a host runs."""
+
+    CONTROLLER = "controller"
+    COMPUTE = "compute"
+    NETWORK = "network"
+    STORAGE = "storage"
+
+
+class RoleSpec(_Named):
+    """What the hosts of one role run."""
+
+    name: Role
+    """The role."""
+    components: tuple[HostLabel, ...] | None = None
+    """Exactly these components; without it those that belong to the role of themselves (`levier component list`)."""
+    also: tuple[HostLabel, ...] = ()
+    """Components besides, such as `horizon` or `haproxy`."""
+    without: tuple[HostLabel, ...] = ()
+    """Components that are left out."""
+    settings: ComponentSettings = Field(default_factory=dict)
+    """Settings of components on the hosts of the role; they go before the zone's."""
+
+
+class OpenStackSpec(_Frozen):
+    """What holds for the cloud as a whole."""
+
+    region: Line = "RegionOne"
+    """Name of the region."""
+    internal_network: HostLabel | None = None
+    """The network on which the services talk: a name under `networks`. Without it the network for management, or else
+    the one for provisioning."""
+    public_host: EndpointHost | None = None
+    """Address or name of the public endpoints; without it that of the first host with haproxy, or else with keystone."""
 
 
 class SiteSettings(_Frozen):
@@ -81,6 +123,8 @@ class Zone(_Named):
 
     name: HostLabel
     """Name of the zone."""
+    settings: ComponentSettings = Field(default_factory=dict)
+    """Settings of components on the hosts of the zone; they go before the site's."""
 
 
 class Rack(_Named):
@@ -159,15 +203,6 @@ class Image(_Named):
     """Pins the image: another content under this name is refused. Digest of the compressed file."""
 
 
-class Role(StrEnum):
-    """Set of components a host runs."""
-
-    CONTROLLER = "controller"
-    COMPUTE = "compute"
-    NETWORK = "network"
-    STORAGE = "storage"
-
-
 def _distinct(roles: tuple[Role, ...]) -> tuple[Role, ...]:
     twice = sorted({role.value for role in roles if roles.count(role) > 1})
     if twice:
@@ -239,6 +274,8 @@ class Node(_Named):
     """Network interfaces; exactly one is on a network for provisioning, and boots."""
     root_device: RootDeviceHints | None = None
     """Which disk the image is written to; not needed by a machine with a single disk."""
+    settings: ComponentSettings = Field(default_factory=dict)
+    """Settings of components on this host; they go before all others."""
 
 
 class Site(_Frozen):
@@ -250,6 +287,15 @@ class Site(_Frozen):
 
     site: SiteSettings
     """What holds for the whole site."""
+    release: ReleaseName | None = None
+    """The OpenStack release, such as `2026.2` (its newest patch level) or `2026.2.1`."""
+    openstack: OpenStackSpec = Field(default_factory=lambda: OpenStackSpec())
+    """What holds for the cloud as a whole."""
+    roles: Annotated[tuple[RoleSpec, ...], AfterValidator(_by_name)] = ()
+    """What the hosts of a role run, where it differs from what components say of themselves."""
+    settings: ComponentSettings = Field(default_factory=dict)
+    """Settings of components on all hosts: component → setting → value, and component → `config` → file → section →
+    option → value for what no setting covers."""
     zones: Annotated[tuple[Zone, ...], AfterValidator(_by_name)] = ()
     """Failure domains."""
     racks: Annotated[tuple[Rack, ...], AfterValidator(_by_name)] = ()
@@ -284,6 +330,10 @@ class Site(_Frozen):
     def image(self, name: str) -> Image:
         """The image of that name. Raises NotFound, with the closest name."""
         return _find(self.images, name, "image")
+
+    def role(self, role: Role) -> RoleSpec:
+        """What the file says of a role; nothing where it is silent."""
+        return next((each for each in self.roles if each.name is role), RoleSpec(name=role))
 
     def zone_of(self, node: Node) -> str:
         """Name of the zone the node's rack stands in."""

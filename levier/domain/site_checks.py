@@ -13,7 +13,7 @@ from levier.domain.site_address_checks import address_findings
 from levier.domain.site_document import Entry, Located, root_of
 from levier.domain.site_types import EndpointHost, HostLabel, ImageName, Interface, Mac, Serial
 
-_NAMES = {"zones": HostLabel, "racks": HostLabel, "networks": HostLabel, "images": ImageName, "nodes": HostLabel}
+_NAMES: dict[str, object] = {"roles": str, "zones": HostLabel, "racks": HostLabel, "networks": HostLabel, "images": ImageName, "nodes": HostLabel}
 _PORT = Annotated[int, Strict(), Field(ge=1, le=65535)]
 _DEFAULT_PORT = 623
 
@@ -77,6 +77,9 @@ def _twice(values: Iterable[tuple[Entry, Located[str]]], what: str) -> Iterator[
 
 def _reference_findings(root: Entry) -> Iterator[Finding]:
     names = {section: _names(root, section) for section in _NAMES}
+    openstack = root.inner("openstack")
+    if openstack is not None:
+        yield from _unknown(openstack, "internal_network", HostLabel, "networks", names["networks"])
     for rack in root.entries("racks"):
         yield from _unknown(rack, "zone", HostLabel, "zones", names["zones"])
     for node in root.entries("nodes"):

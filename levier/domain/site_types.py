@@ -40,6 +40,7 @@ PLACEHOLDER_SERIALS = frozenset(
 
 _LABEL_KEY = r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?"
 _SYSCTL_KEY = r"[A-Za-z0-9_-]+([./][A-Za-z0-9_-]+)+"
+_RELEASE = r"20[0-9]{2}\.[0-9]{1,2}(\.[0-9]{1,3})?"
 _KEY_TYPE = r"(?:sk-)?(?:ssh-(?:ed25519|rsa)|ecdsa-sha2-nistp(?:256|384|521))(?:@openssh\.com)?"
 _KEY_LINE = re.compile(rf"(?:^|.*\s)(?P<type>{_KEY_TYPE})\s+(?P<blob>[A-Za-z0-9+/]+=*)(?:\s.*)?")
 
@@ -58,7 +59,7 @@ def _host_label(value: str) -> str:
     return value
 
 
-def _pattern(pattern: str, what: str, expected: str) -> Callable[[str], str]:
+def pattern(pattern: str, what: str, expected: str) -> Callable[[str], str]:
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
             raise refuse(f"{value!r} is not {what}", f"expected {expected}")
@@ -207,18 +208,20 @@ def _schema(pattern: str = "", **more: object) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", **anchored, **more})
 
 
-_label_key = _pattern(_LABEL_KEY, "a label name", "1 to 63 letters, digits, dots, slashes, underscores and hyphens")
-_sysctl_key = _pattern(_SYSCTL_KEY, "a sysctl name", "something like net.ipv4.ip_forward")
-_digest = _pattern(r"[0-9a-f]{64}", "a SHA-256 digest", "64 lower-case hexadecimal digits")
-_interface = _pattern(
+_label_key = pattern(_LABEL_KEY, "a label name", "1 to 63 letters, digits, dots, slashes, underscores and hyphens")
+_sysctl_key = pattern(_SYSCTL_KEY, "a sysctl name", "something like net.ipv4.ip_forward")
+_digest = pattern(r"[0-9a-f]{64}", "a SHA-256 digest", "64 lower-case hexadecimal digits")
+_interface = pattern(
     r"[A-Za-z0-9._-]{1,15}", "the name of a network interface", "1 to 15 letters, digits, '.', '_' or '-'"
 )
-_image_name = _pattern(
+_image_name = pattern(
     CREDENTIAL, "the name of an image", "lower-case letters, digits, dots and hyphens, such as debian-12"
 )
+_release_name = pattern(_RELEASE, "the name of a release", "a series such as '2026.2' (in quotes), or '2026.2.1'")
 
 HostLabel = Annotated[str, Strict(), AfterValidator(_host_label), _schema(LABEL, **{"not": {"pattern": "^[0-9]+$"}})]
 ImageName = Annotated[str, Strict(), AfterValidator(_image_name), _schema(CREDENTIAL)]
+ReleaseName = Annotated[str, Strict(), AfterValidator(_release_name), _schema(_RELEASE)]
 CredentialName = Annotated[str, Strict(), AfterValidator(_credential), _schema(CREDENTIAL)]
 DnsName = Annotated[str, Strict(), AfterValidator(_dns_name), _schema(rf"{LABEL}(\.{LABEL})*", maxLength=253)]
 EndpointHost = Annotated[str, Strict(), AfterValidator(_endpoint_host), _schema(r"[0-9A-Za-z.:-]+", maxLength=253)]

@@ -1,0 +1,69 @@
+"""Which host runs which components, and what must serve before what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
+
+from levier.domain.component import Component
+from levier.domain.errors import InvalidRequest, NotFound
+from levier.domain.problems import closest
+from levier.domain.site import Node, Site
+
+Components = Mapping[str, Component]
+"""All components there are, by name."""
+
+
+def components_of(site: Site, node: Node, components: Components) -> tuple[Component, ...]:
+    """The components of the node's roles in dependency order, each once.
+
+    A role's are those that name it, or exactly the ones the site file lists for it, with `also` and less `without`.
+    Raises NotFound for a component that does not exist. Pure.
+    """
+    names: set[str] = set()
+    for role in node.roles:
+        spec = site.role(role)
+        own = {each.name for each in components.values() if role in each.roles}
+        names |= ((own if spec.components is None else set(spec.components)) | set(spec.also)) - set(spec.without)
+    return dependency_order(component_named(components, name) for name in names)
+
+
+def dependency_order(components: Iterable[Component]) -> tuple[Component, ...]:
+    """Those given, each after what it needs of them; else by name. Raises InvalidRequest for a circle. Pure."""
+    by_name = {each.name: each for each in components}
+    wanted = {name: (set(each.needs) | set(each.beside)) & by_name.keys() for name, each in by_name.items()}
+    sorter = TopologicalSorter(wanted)
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        circle = " → ".join(error.args[1])
+        raise InvalidRequest(
+            f"components need each other in a circle: {circle}", hint="take one of the needs: out of its component.yaml"
+        ) from error
+    ordered: list[Component] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready())
+        ordered += [by_name[name] for name in ready]
+        sorter.done(*ready)
+    return tuple(ordered)
+
+
+def component_named(components: Components, name: str) -> Component:
+    """The component of that name. Raises NotFound with the closest name."""
+    if name in components:
+        return components[name]
+    match = closest(name, components)
+    hint = f"did you mean {match!r}?" if match else "see the names: levier component list"
+    raise NotFound(f"there is no component named {name!r}", hint=hint)
+
+
+def missing_needs(site: Site, components: Components) -> tuple[str, ...]:
+    """One sentence for each need that no host of the site meets, or not the host itself; empty when all are met. Pure."""
+    placed = {node.name: {each.name: each for each in components_of(site, node, components)} for node in site.nodes}
+    anywhere = {name for own in placed.values() for name in own}
+    sentences: set[str] = set()
+    for host, own in placed.items():
+        for component in own.values():
+            sentences |= {f"{component.name} needs {n}, which no host runs" for n in component.needs if n not in anywhere}
+            sentences |= {f"{component.name} needs {n} on {host} too" for n in component.beside if n not in own}
+    return tuple(sorted(sentences))
