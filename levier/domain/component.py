@@ -47,7 +47,12 @@ class Software(_Frozen):
     bundle: Annotated[bool, Strict()] = False
     """The programs are in the release bundle; `/opt/levier/current/COMPONENT` links to it."""
     packages: dict[Family, tuple[Line, ...]] = Field(default_factory=dict)
-    """Packages of the distribution by family, such as `debian: [memcached]`."""
+    """Packages of the distribution by family or by image, such as `debian: [memcached]` or `debian-12: [...]`."""
+
+    def packages_on(self, image: str) -> tuple[str, ...]:
+        """The packages on hosts of an image such as `debian-12`: those of its family and those of its own."""
+        family = image.split("-", 1)[0]
+        return (*self.packages.get(family, ()), *(self.packages.get(image, ()) if image != family else ()))
 
 
 class SystemUser(_Frozen):
@@ -218,6 +223,8 @@ class Moment(StrEnum):
     """Before the component's units start."""
     AFTER_START = "after-start"
     """When the component is healthy on the host."""
+    AFTER_JOIN = "after-join"
+    """When hosts with another component (`joins`) have come; on one host at a time for the whole site."""
 
 
 class Reach(StrEnum):
@@ -240,6 +247,8 @@ class Action(Command):
     """When it runs."""
     reach: Reach = Reach.FIRST_HOST
     """On how many hosts."""
+    joins: HostLabel | None = None
+    """The component whose new hosts it is for, with `when: after-join`."""
     done_when: Argv | None = None
     """A check with exit status 0 exactly when nothing is left to be done; without it the command itself is safe to repeat
     and says so by `repeatable`."""
@@ -258,6 +267,8 @@ class Action(Command):
     def _safe_to_repeat(self) -> Self:
         if not self.repeatable and self.done_when is None:
             raise refuse("nobody can tell whether it is done already", "expected done_when, or repeatable: true")
+        if (self.when is Moment.AFTER_JOIN) != (self.joins is not None):
+            raise refuse("after-join and joins belong together", "expected both or none")
         if self.irreversible and self.undo:
             raise refuse("it has an undo and is irreversible", "expected one of both")
         return self
@@ -334,6 +345,8 @@ class Component(_Frozen):
     """Components that must serve before, on whatever host."""
     beside: tuple[HostLabel, ...] = ()
     """Components that must serve before on the same host."""
+    after: tuple[HostLabel, ...] = ()
+    """Components that serve before on the same host where it runs them."""
     software: Software = Software()
     """Where its programs come from."""
     users: tuple[SystemUser, ...] = ()

@@ -31,7 +31,7 @@ def components_of(site: Site, node: Node, components: Components) -> tuple[Compo
 def dependency_order(components: Iterable[Component]) -> tuple[Component, ...]:
     """Those given, each after what it needs of them; else by name. Raises InvalidRequest for a circle. Pure."""
     by_name = {each.name: each for each in components}
-    wanted = {name: (set(each.needs) | set(each.beside)) & by_name.keys() for name, each in by_name.items()}
+    wanted = {name: {*each.needs, *each.beside, *each.after} & by_name.keys() for name, each in by_name.items()}
     sorter = TopologicalSorter(wanted)
     try:
         sorter.prepare()

@@ -118,7 +118,7 @@ def _problem(source: Source, path: tuple[str | int, ...], message: str, expected
 
 def _check_needs(components: Mapping[str, Component]) -> None:
     for component in components.values():
-        for need in (*component.needs, *component.beside):
+        for need in (*component.needs, *component.beside, *component.after):
             if need not in components:
                 match = closest(need, components)
                 hint = f"did you mean {match!r}?" if match else "add its folder, or take it out of needs:"

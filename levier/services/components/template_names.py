@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
+from uuid import UUID, uuid5
 
 from levier.domain.component import Component, Database, MessageQueueUser
 from levier.domain.component_placement import Components, component_named
@@ -17,6 +18,12 @@ ETC = "/etc/levier"
 CURRENT = "/opt/levier/current"
 MEMCACHED_PORT = 11211
 RABBITMQ_PORT = 5672
+_NAMESPACE = UUID("6c657669-6572-4e61-8d65-737061636500")
+
+
+def _fail(message: str) -> NoReturn:
+    """Rendering ends: what a template was asked for cannot be."""
+    raise InvalidRequest(message, hint="correct the site file, then apply it")
 
 
 def template_names(
@@ -38,11 +45,27 @@ def template_names(
         "address_of": reach.address_of,
         "database_url": reach.database_url,
         "message_queue_url": reach.message_queue_url,
+        "message_queue_template": reach.message_queue_template,
         "memcached_servers": reach.memcached_servers,
         "endpoint": reach.endpoint,
         "endpoint_of": endpoint_url,
         "first_host": reach.first_host,
+        "stable_uuid": lambda purpose: str(uuid5(_NAMESPACE, f"{view.name}/{host.name}/{purpose}")),
+        "fail": _fail,
+        "on_message_queue": _on_message_queue,
     }
+
+
+def _on_message_queue(unit: str) -> str:
+    """Shell text that succeeds when a process of the unit has a connection to the message queue.
+
+    A service that is merely running may be waiting for the queue; one that is connected has read its configuration.
+    """
+    return (
+        f"group=$(systemctl show -P ControlGroup {unit}); "
+        "pids=$(tr '\\n' '|' < /sys/fs/cgroup$group/cgroup.procs); "
+        f"ss -Htnp state established '( dport = :{RABBITMQ_PORT} )' | grep -qE \"pid=(${{pids%|}}),\""
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +117,12 @@ class _Reach:
             raise InvalidRequest(f"no component declares the user {user!r}", hint="add it under message_queue:")
         hosts = ",".join(self._queue_host(known[user], each) for each in self._hosts("rabbitmq"))
         return f"rabbit://{hosts}/{'' if known[user].vhost == '/' else known[user].vhost}"
+
+    def message_queue_template(self) -> str:
+        """As `message_queue_url`, in the form that nova keeps of a cell: names in braces stand for every value."""
+        numbers = ["", *(str(n) for n in range(1, len(self._hosts("rabbitmq"))))]
+        hosts = ",".join("{username%s}:{password%s}@{hostname%s}:{port%s}" % ((n,) * 4) for n in numbers)
+        return "{scheme}://" + hosts + "/" + "{path}"
 
     def _queue_host(self, queue: MessageQueueUser, host: HostView) -> str:
         return f"{queue.user}:{reference(queue.secret, 'password', 'url')}@{host.address}:{RABBITMQ_PORT}"

@@ -15,6 +15,7 @@ Addresses = Mapping[tuple[str, str], str]
 PROXY = "haproxy"
 """The component that offers public endpoints by TLS."""
 IDENTITY = "keystone"
+SWITCH = "openvswitch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,11 @@ class SiteView:
     def hosts_with(self, component: str) -> tuple[HostView, ...]:
         """The hosts that run a component, by name; empty when none does."""
         return tuple(each for each in self.hosts if component in each.components)
+
+    @property
+    def tenants_over_vxlan(self) -> bool:
+        """Whether tenants' frames travel in VXLAN over the internal network: some host has no NIC for them."""
+        return any(each.nic_for("tenant") is None for each in self.hosts_with(SWITCH))
 
     def runs(self, component: str) -> bool:
         """Whether any host runs it."""
