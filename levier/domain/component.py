@@ -88,6 +88,8 @@ class SecretKind(StrEnum):
     """32 letters and digits: 190 bits, safe in every configuration file and URL."""
     FERNET = "fernet"
     """A Fernet key: 32 random bytes in URL-safe base64."""
+    CERTIFICATE = "certificate"
+    """A key and a certificate for the public endpoints in PEM, signed by the site's own authority."""
 
 
 class SecretSpec(_Frozen):

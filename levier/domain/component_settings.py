@@ -44,7 +44,7 @@ class EffectiveSettings:
 
 
 def effective_settings(site: Site, node: Node, component: Component) -> EffectiveSettings:
-    """Defaults, then site, zone, roles (in the order controller, compute, network, storage) and host: the last one wins.
+    """Defaults, then site, zone, roles (compute, controller, network, storage, in this order) and host: the last one wins.
 
     Lists are replaced, not joined; raw configuration is laid over option by option. Pure. What the component does not
     know is left out: `settings_findings` reports it.

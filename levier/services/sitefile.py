@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from levier.domain.component_settings import settings_findings
 from levier.domain.errors import InvalidRequest
 from levier.domain.problems import Finding, Problem, render_path, render_problems
 from levier.domain.site import Site
 from levier.domain.site_canonical import canonical, digest
 from levier.domain.site_validation import parse_site
+from levier.services.components.installed import installed_components, known_options
 from levier.services.yaml_source import Source, read_yaml
 
 __all__ = ["SiteDocument", "SiteFileInvalid", "canonical", "digest", "load_site", "render_problems"]
@@ -42,16 +45,34 @@ class SiteFileInvalid(InvalidRequest):
 def load_site(text: str, filename: str) -> SiteDocument:
     """The site in the YAML 1.2 `text`; `filename` is used in messages only. Safe to repeat.
 
-    Raises SiteFileInvalid with every error of the file: those of the YAML, of single values, and between entries.
+    Raises SiteFileInvalid with every error of the file: those of the YAML, of single values, between entries, and of
+    settings that no component has.
     """
     source = read_yaml(text)
     if source.document is None and source.problems:
         raise SiteFileInvalid(filename, source.problems)
     site, findings = parse_site(source.document)
+    findings = (*findings, *_component_findings(source.document))
     problems = {*source.problems, *(_located(each, source) for each in findings)}
     if site is None or problems:
         raise SiteFileInvalid(filename, tuple(sorted(problems, key=lambda each: (each.line, each.column, each.path))))
     return SiteDocument(filename=filename, site=site, canonical=canonical(site), digest=digest(site))
+
+
+def _component_findings(document: object) -> tuple[Finding, ...]:
+    """What the file says of components that cannot be. Reading them takes a moment: only where it says anything."""
+    if not isinstance(document, Mapping) or not _speaks_of_components(document):
+        return ()
+    release = document.get("release")
+    return settings_findings(document, installed_components(), known_options(release if isinstance(release, str) else ""))
+
+
+def _speaks_of_components(document: Mapping[str, object]) -> bool:
+    levels = [document]
+    for section in ("zones", "nodes"):
+        entries = document.get(section)
+        levels += [each for each in entries if isinstance(each, Mapping)] if isinstance(entries, list) else []
+    return "roles" in document or any("settings" in each for each in levels)
 
 
 def _located(finding: Finding, source: Source) -> Problem:

@@ -12,12 +12,13 @@ import re
 import secrets
 import shlex
 import string
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import quote
 
 from levier.domain.component import Component, FileFormat, SecretKind, SecretSpec
 from levier.domain.errors import InvalidRequest
+from levier.services.components.site_ca import server_certificate
 
 _REFERENCE = re.compile(r"@\{secret:(?P<name>[a-z0-9._-]+):(?P<key>[a-z0-9_]+):(?P<form>[a-z]+)\}")
 MASK = "***"
@@ -29,7 +30,10 @@ def _sql(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
+_LINES = "lines"
+"""The form of a value that may have several lines, such as a certificate."""
 _FORMS: dict[str, Callable[[str], str]] = {
+    _LINES: str,
     "plain": str,
     "url": lambda value: quote(value, safe=""),
     "shell": shlex.quote,
@@ -83,7 +87,7 @@ def resolved(text: str, store: ReadsSecrets, *, file_format: FileFormat = FileFo
                 f"the secret {match['name']} has no {match['key']}", hint=f"delete it: levier secret delete {match['name']}"
             )
         clear = values[match["key"]]
-        if any(ord(each) < 0x20 for each in clear):
+        if match["form"] != _LINES and any(ord(each) < 0x20 for each in clear):
             raise InvalidRequest(f"the secret {match['name']} has line breaks", hint="store one line of text")
         text = _FORMS[match["form"]](clear)
         return text.replace("$", "$$") if file_format is FileFormat.OSLO else text
@@ -91,19 +95,26 @@ def resolved(text: str, store: ReadsSecrets, *, file_format: FileFormat = FileFo
     return _REFERENCE.sub(value, text)
 
 
-def ensure_secrets(components: Iterable[Component], store: MakesSecrets) -> tuple[str, ...]:
+def ensure_secrets(
+    components: Iterable[Component], store: MakesSecrets, *, public_hosts: Sequence[str] = ()
+) -> tuple[str, ...]:
     """Every secret that the components bring is stored; those that exist stay as they are. Safe to repeat.
 
-    Returns their names.
+    `public_hosts` are the names and addresses that a certificate is made out to. Returns the secrets' names.
     """
     specs = {spec.name: spec for component in components for spec in component.secrets}
     for name in sorted(specs):
-        store.ensure(name, _maker(specs[name]))
+        store.ensure(name, _maker(specs[name], store, public_hosts))
     return tuple(sorted(specs))
 
 
-def _maker(spec: SecretSpec) -> Callable[[], Mapping[str, str]]:
-    return lambda: {key: _MAKERS[kind]() for key, kind in spec.values.items()}
+def _maker(
+    spec: SecretSpec, store: MakesSecrets, public_hosts: Sequence[str]
+) -> Callable[[], Mapping[str, str]]:
+    def value(kind: SecretKind) -> str:
+        return server_certificate(store, public_hosts) if kind is SecretKind.CERTIFICATE else _MAKERS[kind]()
+
+    return lambda: {key: value(kind) for key, kind in spec.values.items()}
 
 
 def _password() -> str:
