@@ -17,6 +17,7 @@ from levier.saga.store_patience import StorePatience, patient
 from levier.saga.verbs import Verbs
 from levier.services.boot import BootEntries
 from levier.services.boot_agents import BootAgents
+from levier.services.configurations import Configurations
 from levier.services.context import NodeStep
 from levier.services.images import Images
 from levier.services.inventory_view import InventoryView
@@ -39,6 +40,7 @@ from levier.store.addresses import AddressStore
 from levier.store.base import open_engine
 from levier.store.boot import BootStore
 from levier.store.boot_sessions import BootSessionStore
+from levier.store.configurations import ConfigurationStore
 from levier.store.nodes import NodeStore
 from levier.store.revisions import RevisionStore
 from levier.store.schema_version import ensure_schema
@@ -94,6 +96,7 @@ def wire(
     return Services(
         settings=settings,
         sites=sites,
+        configurations=Configurations(sites, addresses, ConfigurationStore(engine)),
         inventory=inventory,
         operations=operations,
         steering=Steering(saga=saga, verbs=verbs, operations=operations, provisioning=provisioning, prefect=prefect),

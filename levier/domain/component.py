@@ -1,7 +1,7 @@
 """One deployable piece as data: what `component.yaml` in a component's folder says.
 
-Templates stand beside that file. A text marked *template* here is a Jinja2 template over the names in docs/components.md
-and never sees the value of a secret (docs/decisions/0166).
+Templates stand beside that file. A text marked *template* here is a Jinja2 template over the names listed in
+docs/components.md and never sees the value of a secret (docs/decisions/0166).
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Directory(_Frozen):
 class SecretKind(StrEnum):
     """How a value of a secret is made."""
 
-    PASSWORD = "password"
+    PASSWORD = "password"  # noqa: S105 - a kind of secret, not one
     """32 letters and digits: 190 bits, safe in every configuration file and URL."""
     FERNET = "fernet"
     """A Fernet key: 32 random bytes in URL-safe base64."""
@@ -252,8 +252,8 @@ class Action(Command):
     joins: HostLabel | None = None
     """The component whose new hosts it is for, with `when: after-join`."""
     done_when: Argv | None = None
-    """A check with exit status 0 exactly when nothing is left to be done; without it the command itself is safe to repeat
-    and says so by `repeatable`."""
+    """A check with exit status 0 exactly when nothing is left to be done; without it the command itself is safe to
+    repeat and says so by `repeatable`."""
     repeatable: Annotated[bool, Strict()] = False
     """Running the command again changes nothing."""
     retry_statuses: tuple[Annotated[int, Strict(), Field(ge=1, le=255)], ...] = ()
@@ -385,8 +385,8 @@ class Component(_Frozen):
             if twice:
                 raise refuse(f"{what} {twice[0]} is given twice", "expected each once")
         known = {each.name for each in self.secrets} | set(self.uses_secrets)
-        asked = [each.secret for each in (*self.databases, *self.message_queue)]
-        asked += [each.secret for each in self.catalog if each.secret]
+        asked = [each.secret for each in self.databases] + [each.secret for each in self.message_queue]
+        asked += [service.secret for service in self.catalog if service.secret]
         missing = sorted(set(asked) - known)
         if missing:
             raise refuse(f"the secret {missing[0]} is not declared", "expected it under secrets: or uses_secrets:")

@@ -58,12 +58,13 @@ def component_named(components: Components, name: str) -> Component:
 
 
 def missing_needs(site: Site, components: Components) -> tuple[str, ...]:
-    """One sentence for each need that no host of the site meets, or not the host itself; empty when all are met. Pure."""
+    """One sentence for each need that no host of the site meets, or not the host itself; empty without any. Pure."""
     placed = {node.name: {each.name: each for each in components_of(site, node, components)} for node in site.nodes}
     anywhere = {name for own in placed.values() for name in own}
     sentences: set[str] = set()
     for host, own in placed.items():
         for component in own.values():
-            sentences |= {f"{component.name} needs {n}, which no host runs" for n in component.needs if n not in anywhere}
-            sentences |= {f"{component.name} needs {n} on {host} too" for n in component.beside if n not in own}
+            nowhere = set(component.needs) - anywhere
+            sentences |= {f"{component.name} needs {need}, which no host runs" for need in nowhere}
+            sentences |= {f"{component.name} needs {need} on {host} too" for need in set(component.beside) - own.keys()}
     return tuple(sorted(sentences))

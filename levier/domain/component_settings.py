@@ -44,7 +44,7 @@ class EffectiveSettings:
 
 
 def effective_settings(site: Site, node: Node, component: Component) -> EffectiveSettings:
-    """Defaults, then site, zone, roles (compute, controller, network, storage, in this order) and host: the last one wins.
+    """Defaults, then site, zone, roles (compute, controller, network, storage: in this order) and host; the last wins.
 
     Lists are replaced, not joined; raw configuration is laid over option by option. Pure. What the component does not
     know is left out: `settings_findings` reports it.
@@ -115,7 +115,9 @@ class _Checker:
 
     def _unknown_component(self, path: Path, name: str, *, at_key: bool) -> Finding:
         listed = "expected one of those that `levier component list` shows"
-        return Finding(path, f"there is no component named {name!r}", _near(name, self.components, listed), at_key=at_key)
+        return Finding(
+            path, f"there is no component named {name!r}", _near(name, self.components, listed), at_key=at_key
+        )
 
     def _values(self, component: Component, values: Entry) -> Iterator[Finding]:
         for name, value in values.content.items():

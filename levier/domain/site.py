@@ -94,7 +94,7 @@ class OpenStackSpec(_Frozen):
     """The network on which the services talk: a name under `networks`. Without it the network for management, or else
     the one for provisioning."""
     public_host: EndpointHost | None = None
-    """Address or name of the public endpoints; without it that of the first host with haproxy, or else with keystone."""
+    """Address or name of the public endpoints; without it that of the first host with haproxy or else with keystone."""
 
 
 class SiteSettings(_Frozen):
@@ -289,7 +289,7 @@ class Site(_Frozen):
     """What holds for the whole site."""
     release: ReleaseName | None = None
     """The OpenStack release, such as `2026.2` (its newest patch level) or `2026.2.1`."""
-    openstack: OpenStackSpec = Field(default_factory=lambda: OpenStackSpec())
+    openstack: OpenStackSpec = Field(default_factory=OpenStackSpec)
     """What holds for the cloud as a whole."""
     roles: Annotated[tuple[RoleSpec, ...], AfterValidator(_by_name)] = ()
     """What the hosts of a role run, where it differs from what components say of themselves."""

@@ -13,7 +13,14 @@ from levier.domain.site_address_checks import address_findings
 from levier.domain.site_document import Entry, Located, root_of
 from levier.domain.site_types import EndpointHost, HostLabel, ImageName, Interface, Mac, Serial
 
-_NAMES: dict[str, object] = {"roles": str, "zones": HostLabel, "racks": HostLabel, "networks": HostLabel, "images": ImageName, "nodes": HostLabel}
+_NAMES: dict[str, object] = {
+    "roles": str,
+    "zones": HostLabel,
+    "racks": HostLabel,
+    "networks": HostLabel,
+    "images": ImageName,
+    "nodes": HostLabel,
+}
 _PORT = Annotated[int, Strict(), Field(ge=1, le=65535)]
 _DEFAULT_PORT = 623
 

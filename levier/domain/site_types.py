@@ -60,6 +60,8 @@ def _host_label(value: str) -> str:
 
 
 def pattern(pattern: str, what: str, expected: str) -> Callable[[str], str]:
+    """A validator that refuses what `pattern` does not match in full: it is not `what`, `expected` would be right."""
+
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
             raise refuse(f"{value!r} is not {what}", f"expected {expected}")

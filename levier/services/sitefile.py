@@ -64,7 +64,9 @@ def _component_findings(document: object) -> tuple[Finding, ...]:
     if not isinstance(document, Mapping) or not _speaks_of_components(document):
         return ()
     release = document.get("release")
-    return settings_findings(document, installed_components(), known_options(release if isinstance(release, str) else ""))
+    return settings_findings(
+        document, installed_components(), known_options(release if isinstance(release, str) else "")
+    )
 
 
 def _speaks_of_components(document: Mapping[str, object]) -> bool:

@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from levier.domain.errors import InvalidRequest
 from levier.services.components.installed import OPTIONS
 
 NAMESPACES = OPTIONS / "namespaces.yaml"
+AUTHTOKEN = "keystone_authtoken"
+"""The section whose options depend on the way of logging in; the validator passes over it for that reason."""
 _TIMEOUT_S = 120
 _GENERATE = """
 import sys
@@ -34,7 +37,18 @@ _ABSENT = ("googleapiclient", "googleapiclient.discovery", "googleapiclient.erro
 
 def namespaces() -> dict[str, list[str]]:
     """The namespaces of options by program."""
-    content: dict[str, list[str]] = YAML(typ="safe", pure=True).load(NAMESPACES.read_text(encoding="utf-8"))
+    found: dict[str, list[str]] = _declared()["namespaces"]
+    return found
+
+
+def foreign_sections(program: str) -> frozenset[str]:
+    """Sections of a program's files whose options no generator lists."""
+    return frozenset(_declared()["foreign_sections"].get(program, ()))
+
+
+@cache
+def _declared() -> dict[str, Any]:
+    content: dict[str, Any] = YAML(typ="safe", pure=True).load(NAMESPACES.read_text(encoding="utf-8"))
     return content
 
 
@@ -62,6 +76,8 @@ def _names(raw: Mapping[str, Any]) -> dict[str, list[str]]:
             found.setdefault(section, set()).update({option["name"], option["dest"]})
     for section, old in raw.get("deprecated_options", {}).items():
         found.setdefault(section, set()).update(each["name"] for each in old)
+    if AUTHTOKEN in found:
+        found[AUTHTOKEN].update(_declared()["password_login"])
     return {section: sorted(names) for section, names in sorted(found.items())}
 
 

@@ -142,7 +142,8 @@ def _rendered(environment: Environment, template: str, names: dict[str, Any], co
     try:
         return environment.get_template(template).render(names)
     except TemplateError as error:
-        place = f", line {error.lineno}" if getattr(error, "lineno", None) else ""
+        line = getattr(error, "lineno", None)
+        place = f", line {line}" if line else ""
         raise InvalidRequest(
             f"the template {template} of {component.name} cannot be rendered{place}: {error}",
             hint="docs/components.md lists the names that templates may use",

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from levier.domain.component import Component, FileFormat, SecretKind, SecretSpec
 from levier.domain.errors import InvalidRequest
-from levier.services.components.site_ca import server_certificate
+from levier.services.components.site_ca import ensure_authority, server_certificate
 
 _REFERENCE = re.compile(r"@\{secret:(?P<name>[a-z0-9._-]+):(?P<key>[a-z0-9_]+):(?P<form>[a-z]+)\}")
 MASK = "***"
@@ -84,7 +84,8 @@ def resolved(text: str, store: ReadsSecrets, *, file_format: FileFormat = FileFo
         values = store.get(match["name"])
         if match["key"] not in values:
             raise InvalidRequest(
-                f"the secret {match['name']} has no {match['key']}", hint=f"delete it: levier secret delete {match['name']}"
+                f"the secret {match['name']} has no {match['key']}",
+                hint=f"delete it: levier secret delete {match['name']}",
             )
         clear = values[match["key"]]
         if match["form"] != _LINES and any(ord(each) < 0x20 for each in clear):
@@ -103,16 +104,19 @@ def ensure_secrets(
     `public_hosts` are the names and addresses that a certificate is made out to. Returns the secrets' names.
     """
     specs = {spec.name: spec for component in components for spec in component.secrets}
+    certified = any(SecretKind.CERTIFICATE in spec.values.values() for spec in specs.values())
+    # Before the others: a store makes one secret at a time.
+    authority = ensure_authority(store) if certified else {}
     for name in sorted(specs):
-        store.ensure(name, _maker(specs[name], store, public_hosts))
+        store.ensure(name, _maker(specs[name], authority, public_hosts))
     return tuple(sorted(specs))
 
 
 def _maker(
-    spec: SecretSpec, store: MakesSecrets, public_hosts: Sequence[str]
+    spec: SecretSpec, authority: Mapping[str, str], public_hosts: Sequence[str]
 ) -> Callable[[], Mapping[str, str]]:
     def value(kind: SecretKind) -> str:
-        return server_certificate(store, public_hosts) if kind is SecretKind.CERTIFICATE else _MAKERS[kind]()
+        return server_certificate(authority, public_hosts) if kind is SecretKind.CERTIFICATE else _MAKERS[kind]()
 
     return lambda: {key: value(kind) for key, kind in spec.values.items()}
 

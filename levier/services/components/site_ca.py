@@ -1,4 +1,4 @@
-"""The site's own certificate authority: made once, kept in the secret store, trusted by whoever is given its certificate."""
+"""The site's own certificate authority: made once, kept in the secret store; clients are given its certificate."""
 
 from __future__ import annotations
 
@@ -38,10 +38,15 @@ class MakesSecrets(Protocol):
 
 def authority_certificate(store: MakesSecrets) -> str:
     """The authority's certificate in PEM: what clients trust. Safe to repeat; the first call makes the authority."""
-    return store.ensure(AUTHORITY, _new_authority)["certificate"]
+    return ensure_authority(store)["certificate"]
 
 
-def server_certificate(store: MakesSecrets, hosts: Sequence[str]) -> str:
+def ensure_authority(store: MakesSecrets) -> Mapping[str, str]:
+    """The authority, `certificate` and `key` in PEM. Safe to repeat; the first call makes it."""
+    return store.ensure(AUTHORITY, _new_authority)
+
+
+def server_certificate(authority: Mapping[str, str], hosts: Sequence[str]) -> str:
     """A new key, its certificate for `hosts` (names and addresses) and the authority's, in PEM, as haproxy reads them.
 
     Not the same twice. Raises InvalidRequest without hosts.
@@ -50,7 +55,6 @@ def server_certificate(store: MakesSecrets, hosts: Sequence[str]) -> str:
         raise InvalidRequest(
             "a certificate needs the name or address of the public endpoints", hint="set openstack.public_host"
         )
-    authority = store.ensure(AUTHORITY, _new_authority)
     issuer = x509.load_pem_x509_certificate(authority["certificate"].encode())
     signer = load_pem_private_key(authority["key"].encode(), password=None)
     if not isinstance(signer, ec.EllipticCurvePrivateKey):

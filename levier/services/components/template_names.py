@@ -131,7 +131,7 @@ class _Reach:
         """Every memcached, joined by commas."""
         return ",".join(f"{each.address}:{MEMCACHED_PORT}" for each in self._hosts("memcached"))
 
-    def endpoint(self, component: str, interface: str = "internal", type: str = "") -> str:  # noqa: A002
+    def endpoint(self, component: str, interface: str = "internal", type: str = "") -> str:
         """The URL of a component's service, as the catalogue has it."""
         services = component_named(self.components, component).catalog
         service = next((each for each in services if type in ("", each.type)), None)

@@ -5,8 +5,14 @@ from __future__ import annotations
 from functools import cache
 
 from levier.domain.site import Site
-from levier.services.components import ComponentSet, RenderedComponent, SiteView, load_components, render_component
-from levier.services.components import view_site
+from levier.services.components import (
+    ComponentSet,
+    RenderedComponent,
+    SiteView,
+    load_components,
+    render_component,
+    view_site,
+)
 from levier.services.sitefile import load_site
 
 TWO_ZONES = """\
@@ -22,7 +28,9 @@ roles:
   - {name: controller, also: [haproxy]}
   - name: compute
     settings:
-      nova-compute: {config: {nova.conf: {DEFAULT: {max_concurrent_builds: 4}, pci: {device_spec: ['{"address": "1"}', '{"address": "2"}']}}}}
+      nova-compute:
+        config:
+          nova.conf: {DEFAULT: {max_concurrent_builds: 4}, pci: {device_spec: ['{"address": "1"}', '{"address": "2"}']}}
 zones:
   - name: a
   - name: b

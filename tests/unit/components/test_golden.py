@@ -1,6 +1,6 @@
 """Every file of every component on two small sites, byte for byte; secrets are references in them.
 
-A wanted change is seen as a difference under golden/: `LEVIER_WRITE_GOLDEN=1 pytest THIS_FILE` writes it, and git shows it.
+A wanted change is seen as a difference under golden/: `LEVIER_WRITE_GOLDEN=1 pytest THIS_FILE` writes it, git shows it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,204 @@
+"""Which settings hold on a host, and what a site file may not say of components."""
+
+# ruff: noqa: E501 - a table is read best with one case a line
+
+from __future__ import annotations
+
+import pytest
+
+from levier.domain.component_settings import effective_settings
+from levier.services.components.ini import merged
+from tests.unit.components.sites import ONE_NIC, TWO_ZONES, rendered, shipped, site_in, view_of
+from tests.unit.site_samples import position_of, refusal
+
+
+def test_the_overlay_goes_from_site_over_zone_and_role_to_host() -> None:
+    site = site_in(TWO_ZONES)
+    component = shipped()["nova-compute"]
+    chosen = {
+        host: {
+            name: (each.value, each.origin)
+            for name, each in effective_settings(site, site.node(host), component).chosen.items()
+        }
+        for host in ("a1-02", "b1-01")
+    }
+    assert chosen["a1-02"] == {"hypervisor": ("kvm", "site"), "reserved_memory_mib": (1024, "site")}
+    assert chosen["b1-01"] == {"hypervisor": ("qemu", "zone b"), "reserved_memory_mib": (256, "host b1-01")}
+
+
+def test_raw_options_are_merged_into_the_file_and_a_list_repeats_the_option() -> None:
+    site = site_in(TWO_ZONES)
+    lines = rendered(site, "b1-01", "nova-compute").files[0].content.splitlines()
+    assert lines.count("max_concurrent_builds = 4") == 1
+    place = lines.index("[pci]")
+    assert lines[place + 1 : place + 3] == ['device_spec = {"address": "1"}', 'device_spec = {"address": "2"}']
+    assert lines.index("max_concurrent_builds = 4") < lines.index(
+        "[api_database]" if "[api_database]" in lines else "[wsgi]"
+    )
+
+
+def test_a_role_overlays_only_its_own_hosts() -> None:
+    site = site_in(TWO_ZONES.replace("  - name: compute\n", "  - name: storage\n"))
+    content = rendered(site, "b1-01", "nova-compute").files[0].content
+    assert "max_concurrent_builds" not in content
+
+
+def test_merging_keeps_comments_and_order_and_repeats_safely() -> None:
+    text = "# head\n[a]\nx = 1\n# why\ny = 2\nx = 3\n\n[b]\nz = 1\n"
+    wanted = {"a": {"x": "new", "w": [1, 2]}, "c": {"flag": True}}
+    once = merged(text, wanted)
+    assert once == "# head\n[a]\nx = new\n# why\ny = 2\nw = 1\nw = 2\n\n[b]\nz = 1\n\n[c]\nflag = true\n"
+    assert merged(once, wanted) == once
+
+
+# (case, old, new, where the error points, path, words of the message, words of what would be right)
+CASES = [
+    (
+        "component",
+        "  keystone:\n",
+        "  keystoen:\n",
+        "keystoen",
+        "settings.keystoen",
+        "there is no component named 'keystoen'",
+        "did you mean 'keystone'?",
+    ),
+    (
+        "setting",
+        "token_lifetime_s:",
+        "token_life_s:",
+        "token_life_s",
+        "settings.keystone.token_life_s",
+        "keystone has no setting named",
+        "did you mean 'token_lifetime_s'?",
+    ),
+    (
+        "type",
+        "token_lifetime_s: 7200",
+        "token_lifetime_s: long",
+        "long",
+        "settings.keystone.token_lifetime_s",
+        "'long' is not a whole number",
+        "a whole number",
+    ),
+    (
+        "bounds",
+        "token_lifetime_s: 7200",
+        "token_lifetime_s: 1",
+        "1\n    config",
+        "settings.keystone.token_lifetime_s",
+        "1 is out of bounds",
+        "at least 60",
+    ),
+    (
+        "choice",
+        "{hypervisor: qemu}",
+        "{hypervisor: xen}",
+        "xen",
+        "zones[1].settings.nova-compute.hypervisor",
+        "'xen' is not known here",
+        "kvm, qemu, fake",
+    ),
+    (
+        "file",
+        "keystone.conf:",
+        "keystone.cnf:",
+        "keystone.cnf",
+        'settings.keystone.config["keystone.cnf"]',
+        "keystone has no file named",
+        "did you mean 'keystone.conf'?",
+    ),
+    (
+        "option",
+        "allow_rescope_scoped_token: false",
+        "allow_rescope_scope_token: false",
+        "allow_rescope_scope",
+        'settings.keystone.config["keystone.conf"].token.allow_rescope_scope_token',
+        "there is no option named",
+        "did you mean 'allow_rescope_scoped_token'?",
+    ),
+    (
+        "value of an option",
+        "allow_rescope_scoped_token: false",
+        "expiration: {a: 1}",
+        "{a: 1}",
+        'settings.keystone.config["keystone.conf"].token.expiration',
+        "no value of an option",
+        "a text, a number",
+    ),
+    (
+        "line break",
+        "allow_rescope_scoped_token: false",
+        'expiration: "1\\n[x]"',
+        '"1\\n',
+        'settings.keystone.config["keystone.conf"].token.expiration',
+        "has line breaks",
+        "one line",
+    ),
+    (
+        "component of a role",
+        "also: [haproxy]",
+        "also: [hapoxy]",
+        "hapoxy",
+        "roles[0].also[0]",
+        "there is no component named 'hapoxy'",
+        "did you mean 'haproxy'?",
+    ),
+    (
+        "setting of a host",
+        "{reserved_memory_mib: 256}",
+        "{reserved_memory: 256}",
+        "reserved_memory:",
+        "nodes[2].settings.nova-compute.reserved_memory",
+        "nova-compute has no setting",
+        "did you mean 'reserved_memory_mib'?",
+    ),
+    (
+        "role",
+        "- {name: controller,",
+        "- {name: controler,",
+        "controler",
+        "roles[0].name",
+        "'controler' is not known here",
+        "did you mean 'controller'?",
+    ),
+    (
+        "internal network",
+        "internal_network: management",
+        "internal_network: managment",
+        "managment",
+        "openstack.internal_network",
+        "there is no internal_network named",
+        "did you mean 'management'?",
+    ),
+    (
+        "release",
+        'release: "2026.2"',
+        "release: next",
+        "next",
+        "release",
+        "'next' is not the name of a release",
+        "2026.2",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("case", "old", "new", "at", "path", "message", "expected"), CASES, ids=[each[0] for each in CASES]
+)
+def test_what_no_component_knows_is_refused_where_it_stands(
+    case: str, old: str, new: str, at: str, path: str, message: str, expected: str
+) -> None:
+    assert old in TWO_ZONES
+    text = TWO_ZONES.replace(old, new, 1)
+    (problem,) = refusal(text).problems
+    assert problem.path == path
+    assert message in problem.message
+    assert expected in problem.expected
+    assert (problem.line, problem.column) == position_of(text, at)
+
+
+def test_what_a_role_leaves_out_and_adds_is_what_its_hosts_run() -> None:
+    view = {each.name: each.components for each in view_of(site_in(ONE_NIC)).hosts}
+    assert "nova-novncproxy" not in view["one"]
+    assert "haproxy" not in view["one"]
+    assert set(view["two"]) == {"libvirt", "openvswitch", "neutron-openvswitch-agent", "nova-compute"}
