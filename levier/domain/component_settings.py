@@ -130,7 +130,7 @@ class _Checker:
                 listed = f"expected one of {', '.join(known)}"
                 yield Finding(path, message, _near(name, known, listed), at_key=True)
             elif wrong := setting_error(component.settings[name], value):
-                wants_text = component.settings[name].type == "text"
+                wants_text = component.settings[name].type == "text" and not isinstance(value, str)
                 yield Finding(path, *wrong, wants_text=wants_text)
 
     def _config(self, component: Component, values: Entry) -> Iterator[Finding]:

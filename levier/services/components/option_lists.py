@@ -23,13 +23,13 @@ NAMESPACES = OPTIONS / "namespaces.yaml"
 AUTHTOKEN = "keystone_authtoken"
 """The section whose options depend on the way of logging in; the validator passes over it for that reason."""
 _TIMEOUT_S = 120
-_GENERATE = """
+_RUN = """
 import sys
 from unittest.mock import MagicMock
-from oslo_config import generator
+from oslo_config import {module}
 for name in {absent!r}:
     sys.modules[name] = MagicMock()
-sys.exit(generator.main({argv!r}))
+sys.exit({module}.main({argv!r}))
 """
 _ABSENT = ("googleapiclient", "googleapiclient.discovery", "googleapiclient.errors", "googleapiclient.http", "httplib2")
 """What drivers that no release bundle serves import at the top, though their options are listed with all others."""
@@ -57,9 +57,7 @@ def generated(bundle: Path, program: str) -> dict[str, list[str]]:
 
     Raises InvalidRequest when the generator fails.
     """
-    wanted = [word for each in namespaces()[program] for word in ("--namespace", each)]
-    script = _GENERATE.format(absent=_ABSENT, argv=["--format", "json", *wanted])
-    argv = [str(bundle / "bin" / "python"), "-c", script]
+    argv = _command(bundle, "generator", ["--format", "json", *_wanted(program)])
     done = subprocess.run(argv, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     if done.returncode:
         raise InvalidRequest(
@@ -67,6 +65,20 @@ def generated(bundle: Path, program: str) -> dict[str, list[str]]:
             hint=f"is {bundle} an unpacked bundle of the release?",
         )
     return _names(json.loads(done.stdout))
+
+
+def validator_command(bundle: Path, program: str, file: Path) -> list[str]:
+    """The command that has the release's oslo-config-validator check `file` against the options of `program`. Pure."""
+    return _command(bundle, "validator", ["--input-file", str(file), *_wanted(program)])
+
+
+def _wanted(program: str) -> list[str]:
+    return [word for each in namespaces()[program] for word in ("--namespace", each)]
+
+
+def _command(bundle: Path, module: str, argv: list[str]) -> list[str]:
+    script = _RUN.format(module=module, absent=_ABSENT, argv=argv)
+    return [str(bundle / "bin" / "python"), "-c", script]
 
 
 def _names(raw: Mapping[str, Any]) -> dict[str, list[str]]:

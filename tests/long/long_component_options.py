@@ -1,0 +1,65 @@
+"""The release's own programs on rendered files: its generator against the committed list, its validator on every file.
+
+Runs in the release bundle that the session builds (or in the unpacked bundle that LEVIER_BUNDLE names); a minute or two.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from levier.domain.component import Component
+from levier.services.components import RenderedFile, components_of
+from levier.services.components.installed import known_options
+from levier.services.components.option_lists import (
+    AUTHTOKEN,
+    foreign_sections,
+    generated,
+    namespaces,
+    validator_command,
+)
+from tests.unit.components.sites import TWO_ZONES, rendered, shipped, site_in
+
+SERIES = "2026.2"
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Path:
+    """An unpacked bundle of the release."""
+    named = os.environ.get("LEVIER_BUNDLE")
+    assert named, "set LEVIER_BUNDLE to an unpacked bundle: levier release build 2026.2, then unpack it"
+    return Path(named)
+
+
+def oslo_files() -> list[tuple[Component, RenderedFile]]:
+    """Each component's files on the first host that runs it."""
+    site = site_in(TWO_ZONES)
+    found: dict[str, tuple[Component, RenderedFile]] = {}
+    for node in site.nodes:
+        for component in components_of(site, node, shipped()):
+            for file in rendered(site, node.name, component.name).files:
+                if file.options:
+                    found.setdefault(file.path, (component, file))
+    return list(found.values())
+
+
+@pytest.mark.parametrize("program", sorted(namespaces()))
+def test_the_committed_list_is_the_generators(bundle: Path, program: str) -> None:
+    known = {section: sorted(options) for section, options in known_options(SERIES)[program].items()}
+    assert generated(bundle, program) == known
+
+
+@pytest.mark.parametrize(("component", "file"), [pytest.param(*each, id=each[1].path) for each in oslo_files()])
+def test_the_validator_finds_nothing(bundle: Path, tmp_path: Path, component: Component, file: RenderedFile) -> None:
+    assert file.options
+    path = tmp_path / "file.conf"
+    path.write_text(re.sub(r"@\{secret:[^}]*\}", "Secret1", file.content))
+    done = subprocess.run(validator_command(bundle, file.options, path), capture_output=True, text=True, timeout=120)
+    complaints = re.findall(r"(\S+)/(\S+) is not part of the sample config|(\S+)/(\S+) not found", done.stdout + done.stderr)
+    own = [each for each in complaints if (each[0] or each[2]) not in {*foreign_sections(file.options), AUTHTOKEN}]
+    assert not own, f"{file.path} of {component.name}"
+    assert done.returncode == 0 or complaints, done.stderr[-2000:]
