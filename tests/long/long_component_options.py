@@ -59,7 +59,9 @@ def test_the_validator_finds_nothing(bundle: Path, tmp_path: Path, component: Co
     path = tmp_path / "file.conf"
     path.write_text(re.sub(r"@\{secret:[^}]*\}", "Secret1", file.content))
     done = subprocess.run(validator_command(bundle, file.options, path), capture_output=True, text=True, timeout=120)
-    complaints = re.findall(r"(\S+)/(\S+) is not part of the sample config|(\S+)/(\S+) not found", done.stdout + done.stderr)
+    complaints = re.findall(
+        r"(\S+)/(\S+) is not part of the sample config|(\S+)/(\S+) not found", done.stdout + done.stderr
+    )
     own = [each for each in complaints if (each[0] or each[2]) not in {*foreign_sections(file.options), AUTHTOKEN}]
     assert not own, f"{file.path} of {component.name}"
     assert done.returncode == 0 or complaints, done.stderr[-2000:]

@@ -29,7 +29,8 @@ from unittest.mock import MagicMock
 from oslo_config import {module}
 for name in {absent!r}:
     sys.modules[name] = MagicMock()
-sys.exit({module}.main({argv!r}))
+sys.argv = {argv!r}
+sys.exit({module}.main())
 """
 _ABSENT = ("googleapiclient", "googleapiclient.discovery", "googleapiclient.errors", "googleapiclient.http", "httplib2")
 """What drivers that no release bundle serves import at the top, though their options are listed with all others."""
@@ -77,7 +78,7 @@ def _wanted(program: str) -> list[str]:
 
 
 def _command(bundle: Path, module: str, argv: list[str]) -> list[str]:
-    script = _RUN.format(module=module, absent=_ABSENT, argv=argv)
+    script = _RUN.format(module=module, absent=_ABSENT, argv=[module, *argv])
     return [str(bundle / "bin" / "python"), "-c", script]
 
 

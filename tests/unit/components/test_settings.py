@@ -1,7 +1,5 @@
 """Which settings hold on a host, and what a site file may not say of components."""
 
-# ruff: noqa: E501 - a table is read best with one case a line
-
 from __future__ import annotations
 
 import pytest
