@@ -1,6 +1,6 @@
 """The release's own programs on rendered files: its generator against the committed list, its validator on every file.
 
-Runs in the release bundle that the session builds (or in the unpacked bundle that LEVIER_BUNDLE names); a minute or two.
+Runs in the bundle that the session builds (or in the unpacked one that LEVIER_BUNDLE names); a minute or two.
 """
 
 from __future__ import annotations
