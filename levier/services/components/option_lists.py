@@ -70,7 +70,8 @@ def generated(bundle: Path, program: str) -> dict[str, list[str]]:
 
 def validator_command(bundle: Path, program: str, file: Path) -> list[str]:
     """The command that has the release's oslo-config-validator check `file` against the options of `program`. Pure."""
-    return _command(bundle, "validator", ["--input-file", str(file), *_wanted(program)])
+    foreign = [word for each in sorted(foreign_sections(program)) for word in ("--exclude-group", each)]
+    return _command(bundle, "validator", ["--input-file", str(file), *_wanted(program), *foreign])
 
 
 def _wanted(program: str) -> list[str]:

@@ -25,7 +25,7 @@ settings:
     token_lifetime_s: 7200
     config: {keystone.conf: {token: {allow_rescope_scoped_token: false}}}
 roles:
-  - {name: controller, also: [haproxy]}
+  - {name: controller, also: [haproxy, horizon]}
   - name: compute
     settings:
       nova-compute:

@@ -1,0 +1,2 @@
+# root:horizon 0640
+# Makes this directory a package.
