@@ -134,8 +134,8 @@ CASES = [
     ),
     (
         "component of a role",
-        "also: [haproxy]",
-        "also: [hapoxy]",
+        "also: [haproxy,",
+        "also: [hapoxy,",
         "hapoxy",
         "roles[0].also[0]",
         "there is no component named 'hapoxy'",
