@@ -15,7 +15,7 @@ SESSION_TIMEOUT = 3600
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache",
-        "LOCATION": ["10.78.0.11:11211"],
+        "LOCATION": "10.78.0.11:11211".split(","),
     }
 }
 TIME_ZONE = "UTC"
