@@ -71,19 +71,35 @@ def test_a_program_runs_and_is_of_the_version_that_is_locked(host: ChrootHost, d
     assert result.stdout.split()[-1] == delivered.manifest.packages[PROGRAMS[program]]
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "nova.cmd.compute",
-        "neutron.plugins.ml2.plugin",
-        "glance.api.v2.router",
-        "cinder.cmd.volume",
-        "openstack_dashboard.settings",
-        "ovsdbapp.backend.ovs_idl",
-    ],
-)
-def test_what_a_service_is_made_of_can_be_imported(host: ChrootHost, delivered: Bundle, module: str) -> None:
-    host.ssh.run(f"/opt/levier/current/all/bin/python -W ignore -c 'import {module}'", timeout_s=300)
+_LOAD_ALL = """
+import importlib.metadata, os, sys, traceback, warnings
+warnings.simplefilter("ignore")
+loaded, failed = 0, 0
+for name in sys.argv[1:]:
+    for entry in importlib.metadata.distribution(name).entry_points:
+        if entry.group == "console_scripts":
+            child = os.fork()  # each by itself: they patch the standard library in different ways
+            if child == 0:
+                try:
+                    entry.load()
+                except BaseException:
+                    print(name, entry.name, traceback.format_exc(), flush=True)
+                    os._exit(1)
+                os._exit(0)
+            failed += os.waitpid(child, 0)[1] != 0
+            loaded += 1
+print(loaded, failed)
+"""
+
+
+def test_every_program_of_the_services_can_be_loaded(host: ChrootHost, delivered: Bundle) -> None:
+    """Not all say what they import: with os-vif 5.2 nobody asked for the pyroute2 of neutron 29."""
+    services = "keystone glance openstack-placement nova neutron cinder horizon"
+    python = f"{delivered.manifest.location}/bin/python"
+    output = host.ssh.run(f"{python} - {services}", stdin=_LOAD_ALL.encode(), timeout_s=600).stdout
+    loaded, failed = map(int, output.split()[-2:])
+    assert failed == 0, output
+    assert loaded > 50
 
 
 def test_an_api_is_served_by_uwsgi(host: ChrootHost, delivered: Bundle) -> None:
