@@ -5,6 +5,7 @@ unit=levier-packages.service
 policy=/etc/levier/policy-rc.d
 asked=/usr/sbin/policy-rc.d
 log=/run/levier/packages.log
+not_ended="an earlier run of Levier, $unit, has not ended"
 active=/run/levier/packages.active
 
 installed() {
@@ -26,25 +27,34 @@ free() { for path in "$@"; do df --output=source,avail -k -- "$path" | tail -n 1
 forget_mount_point() { [ -s "$asked" ] || rm -f -- "$asked"; }
 running() { case $(systemctl show --property=ActiveState --value "$unit") in inactive | failed | '') false ;; esac; }
 
+# What a unit needs; removed after it, as is an empty directory.
+prepare() {
+    forget_mount_point
+    : > "$log" &&
+        systemctl list-units --state=active,activating,reloading --plain --no-legend > "$active.units" &&
+        cut -d ' ' -f 1 "$active.units" > "$active" &&
+        install -d -m 0755 "${policy%/*}" &&
+        printf '%s' "$policy_text" > "$policy" &&
+        chmod 0755 "$policy" &&
+        # In files: what a package's script does with `systemctl daemon-reload` makes systemd read the unit again, and
+        # systemd 252 then stumbles over quotes and line breaks in it (seen: the unit failed, what follows did not run).
+        printf '%s' "$script" > /run/levier/packages.sh &&
+        printf '[ -s %s ] || rm -f %s\nrm -f %s\nrmdir %s 2> /dev/null\nexit 0\n' \
+            "$asked" "$asked" "$policy" "${policy%/*}" > /run/levier/packages-after.sh
+}
 # `work WAIT LIMIT`: runs $script as the unit for at most LIMIT seconds, once an earlier one has ended, for which it waits
-# WAIT seconds. Prints what it printed. Status 75: something else works on the packages.
+# WAIT seconds. Prints what it printed. Status 75: something else works on the packages; 74: nothing could be begun.
 work() {
     end=$(($(date +%s) + $1))
+    install -d -m 0755 /run/levier || return 74
+    # The lock is for those who come at the same time; the look at the unit for one whose starter is gone.
+    exec 9> /run/levier/packages.lock
+    flock -w "$1" 9 || { echo "$not_ended"; return 75; }
     while running; do
-        [ "$(date +%s)" -lt "$end" ] || { echo "an earlier run of Levier, $unit, has not ended"; return 75; }
+        [ "$(date +%s)" -lt "$end" ] || { echo "$not_ended"; return 75; }
         sleep 0.2
     done
-    install -d -m 0755 /etc/levier /run/levier
-    forget_mount_point
-    : > "$log"
-    systemctl list-units --state=active,activating,reloading --plain --no-legend | cut -d ' ' -f 1 > "$active"
-    printf '%s' "$policy_text" > "$policy"
-    chmod 0755 "$policy"
-    # In files: what a package's script does with `systemctl daemon-reload` makes systemd read the unit again, and
-    # systemd 252 then stumbles over quotes and line breaks in it (seen: the unit failed, what follows it did not run).
-    printf '%s' "$script" > /run/levier/packages.sh
-    printf '[ -s %s ] || rm -f %s\nrm -f %s\nrmdir %s 2> /dev/null\nexit 0\n' \
-        "$asked" "$asked" "$policy" "${policy%/*}" > /run/levier/packages-after.sh
+    prepare || return 74
     # The mount is the unit's own: nobody else on the host sees the policy, and it ends with the unit. systemd makes an
     # empty file to mount on, which means nothing to those who ask; it goes when the unit ends, however that ends.
     systemd-run --quiet --wait --collect --unit="$unit" --description="Levier: packages" --service-type=exec \

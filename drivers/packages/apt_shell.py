@@ -12,6 +12,9 @@ from levier.domain.errors import InvalidRequest, Rejected
 from levier.domain.packages import InstalledPackages
 from levier.domain.ssh import CommandResult, RemoteHost
 
+_NOT_BEGUN = 74
+"""Status of `work` in apt.sh when the unit could not be prepared."""
+
 
 @dataclass(frozen=True, slots=True)
 class AptLimits:
@@ -70,8 +73,13 @@ class AptShell:
         result = self.host.run(
             f"{_text('apt.sh')}\n{setup}work {lock_s} {whole_s}\n", timeout_s=lock_s + whole_s + 30, check=False
         )
-        if result.exit_status == LOCKED or "was already loaded" in result.stderr:
+        if result.exit_status == LOCKED:
             raise busy_error(self.name, result.stdout)
+        if result.exit_status == _NOT_BEGUN:
+            raise Rejected(
+                f"{self.name}: work on packages cannot be begun: {result.stderr.strip()[-300:]}",
+                hint="Check that /etc/levier and /run can be written on the host, and that there is space.",
+            )
         return result
 
     def installed(self) -> InstalledPackages:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from tests.rig.package_archive import URL, build_archive, served
 
 pytestmark = pytest.mark.root
 
+on_one_host = pytest.mark.parametrize("machine", ["apt on debian-12"], indirect=True)
+"""For what depends on the implementation and not on the release of the distribution: every second counts."""
 _NAME = "a1-01"
 _ASIDE = "/etc/apt/sources-of-the-image"
 _OWN = "/etc/apt/sources.list.d/levier-test.sources"
@@ -114,6 +117,7 @@ def test_the_undo_purges_exactly_what_was_not_there(rig: Rig, asked: list[str]) 
     assert rig.packages.restore(before).unchanged
 
 
+@on_one_host
 def test_configuration_files_left_by_a_removal_before_stay(rig: Rig, asked: list[str]) -> None:
     rig.packages.ensure_installed(["lvt-tool"])
     rig.host.run("dpkg --remove lvt-tool")
@@ -144,6 +148,7 @@ def test_outside_of_the_work_services_start_as_ever(rig: Rig, asked: list[str]) 
     assert rig.active("lvt-service")
 
 
+@on_one_host
 def test_unknown_names_are_all_named_and_nothing_is_touched(rig: Rig, asked: list[str]) -> None:
     with pytest.raises(NotFound, match=rf"a1-01.*{URL}.*lvt-nothing, lvt\.no, lvt-old in version 7 \(but 2\.0\)"):
         rig.packages.ensure_installed(["lvt-base", "lvt-nothing", "lvt.no", "lvt-old"], versions={"lvt-old": "7"})
@@ -154,6 +159,7 @@ def test_unknown_names_are_all_named_and_nothing_is_touched(rig: Rig, asked: lis
     assert not rig.packages.installed().has("lvt-base")
 
 
+@on_one_host
 def test_what_cannot_be_is_refused_before_anything_is_touched(rig: Rig, asked: list[str]) -> None:
     before = rig.packages.installed()
     with pytest.raises(Rejected, match="lvt-nowhere"):
@@ -178,6 +184,7 @@ def test_installed_packages_change_only_if_they_may(rig: Rig, asked: list[str]) 
     assert rig.packages.installed() == before
 
 
+@on_one_host
 def test_a_version_that_is_no_longer_offered_is_told_or_stays(rig: Rig, asked: list[str]) -> None:
     rig.packages.ensure_installed(["lvt-base"])
     before = rig.packages.installed()
@@ -199,12 +206,14 @@ def test_a_mirror_that_cannot_be_reached_is_told_and_can_be_retried(rig: Rig) ->
         assert rig.packages.ensure_installed(["lvt-tool"]).added
 
 
+@on_one_host
 def test_a_mirror_without_this_release_is_told(rig: Rig, asked: list[str]) -> None:
     rig.offer("nowhere")
     with pytest.raises(Rejected, match=rf"{URL}/nowhere.* does not have"):
         rig.packages.refresh()
 
 
+@on_one_host
 def test_removing_takes_nothing_else_along(rig: Rig, asked: list[str]) -> None:
     rig.packages.ensure_installed(["lvt-tool"])
     before = rig.packages.installed()
@@ -216,6 +225,7 @@ def test_removing_takes_nothing_else_along(rig: Rig, asked: list[str]) -> None:
     assert rig.packages.restore(before).added == change.removed
 
 
+@on_one_host
 def test_a_failing_package_is_told_with_its_own_words_and_undone(rig: Rig, asked: list[str]) -> None:
     before = rig.packages.installed()
     with pytest.raises(Rejected, match="the cake is a lie"):
@@ -283,6 +293,16 @@ def test_another_program_with_the_lock_is_waited_for(rig: Rig, asked: list[str])
     rig.packages.ensure_installed(["lvt-old"])
     rig.host.run("rm /run/lvt-waits /run/lvt-go")
     assert rig.packages.installed().has("lvt-slow")
+
+
+@on_one_host
+def test_two_at_the_same_time_come_one_after_the_other(rig: Rig, asked: list[str]) -> None:
+    with ThreadPoolExecutor() as threads:
+        names = (["lvt-tool"], ["lvt-old"])
+        changes = [threads.submit(rig.packages.ensure_installed, each) for each in names]
+        # Each tells what was added between its own two looks, which may include the other's.
+        assert [set(names[i]) <= change.result().added.keys() for i, change in enumerate(changes)] == [True, True]
+    assert {"lvt-tool", "lvt-base", "lvt-old"} <= rig.packages.installed().versions.keys()
 
 
 def test_the_sources_are_levier_s_own_and_the_image_s_come_back(rig: Rig) -> None:
