@@ -149,7 +149,12 @@ def _prefect(settings: UpSettings) -> ProcessSpec:
     return ProcessSpec(
         "prefect",
         _python("-m", "flows.server", *listen),
-        env={**_environment(settings), "PREFECT_SERVER_DATABASE_CONNECTION_URL": url},
+        env={
+            **_environment(settings),
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": url,
+            # By itself it writes into the installed package: not everybody may, and what root wrote others may not read.
+            "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(settings.state_dir / "prefect" / "ui"),
+        },
         ready=HttpReady(f"{settings.urls['prefect_api']}/ready"),
         stop_timeout_s=15,
         namespace=settings.namespace,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from drivers.ssh import open_host
 from levier.domain.ssh import RemoteHost
-from tests.rig.release_cache import release_cache, root_archive
+from tests.rig.release_cache import root_archive
 from tests.rig.sshd import LoopbackSshd
 
 
@@ -40,7 +40,7 @@ def chroot_host(directory: Path) -> Iterator[ChrootHost]:
     """The host, up, and gone afterwards. `directory` is for sshd's own files."""
     archive = root_archive()
     # sshd refuses a root below a directory that others may write to, as /tmp is.
-    with tempfile.TemporaryDirectory(dir=release_cache(), prefix=".host-") as parent:
+    with tempfile.TemporaryDirectory(dir="/srv", prefix="levier-test-") as parent:
         Path(parent).chmod(0o755)
         root = Path(parent) / "root"
         root.mkdir()
