@@ -152,7 +152,7 @@ def _prefect(settings: UpSettings) -> ProcessSpec:
         env={
             **_environment(settings),
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": url,
-            # By itself it writes into the installed package: not everybody may, and what root wrote others may not read.
+            # By itself it writes into the installed package: not all may, and what root wrote others may not read.
             "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(settings.state_dir / "prefect" / "ui"),
         },
         ready=HttpReady(f"{settings.urls['prefect_api']}/ready"),
