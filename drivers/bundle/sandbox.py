@@ -90,6 +90,7 @@ def os_packages(sandbox: Sandbox, location: str) -> tuple[str, ...]:
     if not files:
         return ()
     paths = [f"/{path.relative_to(sandbox.root)}" for path in files]
+    # ldd ends with an error when one of the files is no dynamic program; what it cannot find is in its output.
     listing = sandbox.run(["sh", "-c", 'ldd "$@" || true', "ldd", *paths], timeout_s=120)
     # A library that a wheel brings along is found through the one that loads it, not by looking at its neighbour alone.
     brought = {path.name for path in files}

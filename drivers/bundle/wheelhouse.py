@@ -62,12 +62,12 @@ def locate(lock: Lock, target: Target, work: Path) -> tuple[RemoteFile, ...]:
     """
     files: list[RemoteFile] = []
     missing = lock.packages
-    *first, last = index_choices()
-    for index in (*first, last):
+    choices = index_choices()
+    for index in choices:
         try:
             offered = _offers(missing, target, index=index, work=work)
         except Rejected:
-            if index is last:
+            if index is choices[-1]:
                 raise
             continue  # one that has not all of them: the further ones are asked too
         chosen = {package: _choose(package, offered.get(package.name, {}), work) for package in missing}

@@ -20,4 +20,5 @@ set_aside() {
 put_back() {
     for path in "$@"; do mv -f -- "$path" "$apt/${path#"$aside/"}" || return; done
 }
+# A directory that holds anything else stays: that is no error.
 tidy() { rmdir -- $aside/sources.list.d $aside/apt.conf.d $aside /etc/levier 2> /dev/null || true; }

@@ -95,9 +95,10 @@ class Conductor:
         if status.goes_back:
             return await self.take_back("resumed")
         await self.hands.set_state(OperationState.RUNNING)
+        staged = status.operation.staged
         for number, targets in status.operation.waves.items():
             await self.hands.wave(number, targets)
-            if status.operation.staged and (fallen := await self._fallen(number)):
+            if staged and (fallen := await self._fallen(number)):
                 return await self.take_back(fallen)
         if await self.hands.cancel_requested():
             return await self._back()
@@ -177,7 +178,7 @@ class Conductor:
         What other targets build on is not undone here: the stages above it go first (`carry_out`).
         """
         status = await self.hands.status(target)
-        own = [p for p in status.operation.plan if p.target == target]
+        own = status.operation.plan  # of one target's status: its part of the plan
         if any(p.wave < number and not status.step(p.step, target).done for p in own):
             return None  # it fell in an earlier stage
         for planned in (p for p in own if p.wave == number):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,8 @@ from drivers.images.catalog import BuiltImage, list_images
 from drivers.images.importing import import_image
 from drivers.images.recipe import ImageRecipe, KernelFlavour, recipe_named
 from drivers.ramdisk import BuiltRamdisk, export_bundle, import_bundle, list_ramdisks
-from levier.domain.errors import LevierError, NotFound
-
-
-@dataclass
-class _Build:
-    """One build of this process, written by its thread and read by the API."""
-
-    lines: list[str] = field(default_factory=list)
-    state: str = "running"
-    error: str = ""
-    hint: str = ""
-    image: BuiltImage | None = None
+from levier.domain.errors import NotFound
+from levier.services.builds import Builds, Tell
 
 
 class Images:
@@ -34,8 +23,7 @@ class Images:
 
     def __init__(self, cache: Path) -> None:
         self._cache = cache
-        self._builds: dict[str, _Build] = {}
-        self._lock = threading.Lock()
+        self._builds: Builds[str, BuiltImage] = Builds()
 
     def all(self) -> list[dict[str, Any]]:
         """All built images, newest first per name."""
@@ -71,11 +59,7 @@ class Images:
     def start_build(self, name: str, *, kernel: str) -> dict[str, Any]:
         """The image is being built, or was just now. Safe to repeat. Raises NotFound for an unknown name."""
         recipe = recipe_named(name, kernel=KernelFlavour(kernel))
-        with self._lock:
-            build = self._builds.get(name)
-            if build is None or build.state != "running":
-                build = self._builds[name] = _Build()
-                threading.Thread(target=self._run, args=(recipe, build), name=f"build-{name}", daemon=True).start()
+        self._builds.start(name, partial(self._build, recipe), label=name)
         return self.progress(name)
 
     def progress(self, name: str, *, since: int = 0) -> dict[str, Any]:
@@ -83,29 +67,15 @@ class Images:
         build = self._builds.get(name)
         if build is None:
             raise NotFound(f"no build of image {name} was started", hint=f"levier image build {name}")
-        state = build.state  # read before the lines, so that an ended build has all of them
-        return {
-            "name": name,
-            "state": state,
-            "lines": build.lines[since:],
-            "error": build.error,
-            "hint": build.hint,
-            "image": _image(build.image) if build.image is not None else None,
-        }
+        image = _image(build.result) if build.result is not None else None
+        return {"name": name, **build.told(since=since), "image": image}
 
-    def _run(self, recipe: ImageRecipe, build: _Build) -> None:
-        try:
-            build.image = build_image(recipe, self._cache, build.lines.append)
-        except LevierError as error:
-            build.error, build.hint, build.state = str(error), error.hint, "failed"
-        except Exception as error:
-            build.error, build.state = f"defect: {type(error).__name__}: {error}", "failed"
-            raise
-        else:
-            build.lines.append(f"{recipe.name}: ready, SHA-256 {build.image.record.sha256}")
-            if build.image.note:
-                build.lines.append(build.image.note)
-            build.state = "built"
+    def _build(self, recipe: ImageRecipe, tell: Tell) -> BuiltImage:
+        image = build_image(recipe, self._cache, tell)
+        tell(f"{recipe.name}: ready, SHA-256 {image.record.sha256}")
+        if image.note:
+            tell(image.note)
+        return image
 
 
 def _ramdisk(ramdisk: BuiltRamdisk) -> dict[str, Any]:

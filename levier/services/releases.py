@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from drivers.bundle import Bundle, build_bundle, find_bundle, list_bundles, remove_bundles
-from levier.domain.errors import LevierError, NotFound
+from levier.domain.errors import NotFound
 from levier.domain.release import Release, diff_packages
+from levier.services.builds import Builds, Tell
 from levier.services.release_catalogue import ReleaseCatalogue
-
-
-@dataclass
-class _Build:
-    """One build of this process, written by its thread and read by the API."""
-
-    lines: list[str] = field(default_factory=list)
-    state: str = "running"
-    error: str = ""
-    hint: str = ""
-    bundle: Bundle | None = None
 
 
 class Releases:
@@ -31,8 +20,7 @@ class Releases:
     def __init__(self, catalogue: ReleaseCatalogue, cache: Path) -> None:
         self._catalogue = catalogue
         self._cache = cache
-        self._builds: dict[tuple[str, str], _Build] = {}
-        self._lock = threading.Lock()
+        self._builds: Builds[tuple[str, str], Bundle] = Builds()
 
     def all(self) -> list[dict[str, Any]]:
         """Every release, oldest first, with its bundles; those of a release that is no longer defined come last."""
@@ -81,13 +69,8 @@ class Releases:
     def start_build(self, name: str, image: str) -> dict[str, Any]:
         """The bundle is being built, or was just now. Safe to repeat. Raises NotFound for an unknown release."""
         release = self._catalogue.get(name)
-        key = (release.name, image)
-        with self._lock:
-            build = self._builds.get(key)
-            if build is None or build.state != "running":
-                build = self._builds[key] = _Build()
-                label = f"build-{release.name}-{image}"
-                threading.Thread(target=self._run, args=(release, image, build), name=label, daemon=True).start()
+        label = f"{release.name}-{image}"
+        self._builds.start((release.name, image), partial(self._build, release, image), label=label)
         return self.progress(release.name, image)
 
     def progress(self, name: str, image: str, *, since: int = 0) -> dict[str, Any]:
@@ -99,30 +82,15 @@ class Releases:
                 f"no build of release {release} for {image} was started",
                 hint=f"levier release build {release} --image {image}",
             )
-        state = build.state  # read before the lines, so that an ended build has all of them
-        return {
-            "release": release,
-            "image": image,
-            "state": state,
-            "lines": build.lines[since:],
-            "error": build.error,
-            "hint": build.hint,
-            "bundle": _bundle(build.bundle) if build.bundle is not None else None,
-        }
+        bundle = _bundle(build.result) if build.result is not None else None
+        return {"release": release, "image": image, **build.told(since=since), "bundle": bundle}
 
-    def _run(self, release: Release, image: str, build: _Build) -> None:
-        try:
-            build.bundle = build_bundle(release, image, self._cache, build.lines.append)
-        except LevierError as error:
-            build.error, build.hint, build.state = str(error), error.hint, "failed"
-        except Exception as error:
-            build.error, build.state = f"defect: {type(error).__name__}: {error}", "failed"
-            raise
-        else:
-            build.lines.append(f"{release.name} for {image}: ready, SHA-256 {build.bundle.manifest.sha256}")
-            if build.bundle.note:
-                build.lines.append(build.bundle.note)
-            build.state = "built"
+    def _build(self, release: Release, image: str, tell: Tell) -> Bundle:
+        bundle = build_bundle(release, image, self._cache, tell)
+        tell(f"{release.name} for {image}: ready, SHA-256 {bundle.manifest.sha256}")
+        if bundle.note:
+            tell(bundle.note)
+        return bundle
 
 
 def _summary(release: Release, bundles: Sequence[Bundle]) -> dict[str, Any]:

@@ -106,6 +106,7 @@ class Download:
             position = 0
             while True:
                 async with self._news:
+                    # B023: the function is called only before this line is left, so that `position` is the one of now.
                     await self._news.wait_for(lambda: self._written > position or self._ended)  # noqa: B023
                 while chunk := file.read(_CHUNK_BYTES):
                     position += len(chunk)

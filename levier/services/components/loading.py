@@ -51,9 +51,13 @@ class ComponentSet(Mapping[str, Component]):
         return len(self.components)
 
     def template_folders(self, name: str) -> tuple[Path, ...]:
-        """Where a component's templates are looked for, in order: its own folder, `shared` beside it, Levier's own."""
-        folder = self.folders[name]
-        return (folder, folder.parent / SHARED, SHIPPED / SHARED)
+        """Where a component's templates are looked for, in order."""
+        return _template_folders(self.folders[name])
+
+
+def _template_folders(folder: Path) -> tuple[Path, ...]:
+    """The component's own folder, `shared` beside it, Levier's own `shared`."""
+    return (folder, folder.parent / SHARED, SHIPPED / SHARED)
 
 
 def load_components(directories: Sequence[Path] = ()) -> ComponentSet:
@@ -101,7 +105,7 @@ def _folders(directory: Path) -> list[Path]:
 def _folder_problems(source: Source, component: Component, folder: Path) -> Iterator[Problem]:
     if component.name != folder.name:
         yield _problem(source, ("name",), f"the folder is named {folder.name}", f"expected name: {folder.name}")
-    places = (folder, folder.parent / SHARED, SHIPPED / SHARED)
+    places = _template_folders(folder)
     templates = [(("files", i, "template"), each.template) for i, each in enumerate(component.files)]
     templates += [(("units", i, "template"), each.template) for i, each in enumerate(component.units) if each.template]
     for path, template in templates:

@@ -10,12 +10,13 @@ from uuid import UUID, uuid5
 from levier.domain.component import Component, Database, MessageQueueUser
 from levier.domain.component_placement import Components, component_named
 from levier.domain.errors import InvalidRequest
+from levier.domain.release import ROOT
 from levier.services.components.catalog import endpoint_url
 from levier.services.components.secret_references import reference
 from levier.services.components.view import HostView, SiteView
 
 ETC = "/etc/levier"
-CURRENT = "/opt/levier/current"
+CURRENT = f"{ROOT}/current"
 MEMCACHED_PORT = 11211
 RABBITMQ_PORT = 5672
 _NAMESPACE = UUID("6c657669-6572-4e61-8d65-737061636500")
