@@ -1,0 +1,192 @@
+"""What an installation does on which host, in stages: each one builds on those before it. Pure.
+
+Steps are known by name here; `levier.services.steps` has what they do. A step of a component carries the component's
+name, such as `start-keystone`: the log knows steps by (name, host).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+
+from levier.domain.component import Action, Component, Moment, Reach
+from levier.domain.component_placement import Components, component_named, components_of, missing_needs
+from levier.domain.errors import InvalidRequest
+from levier.domain.operation import PlannedStep
+from levier.domain.site import Site
+
+DATABASES = "mariadb"
+"""The component that holds the others' databases."""
+MESSAGE_QUEUE = "rabbitmq"
+"""The component that carries the others' messages."""
+IDENTITY = "keystone"
+"""The component with the catalogue of services."""
+COMPUTE_API = "nova-api"
+"""The component that knows availability zones."""
+
+TAKE = ("acquire-lease", "reach-host")
+"""What is done on a host that is ready; others are expanded."""
+SOFTWARE = ("install-packages", "unpack-bundle")
+ZONES = "availability-zones"
+IN_SERVICE = "mark-in-service"
+
+Placed = tuple[str, str]
+"""A step's name and its host."""
+
+
+def configure(component: str) -> str:
+    """Its users, directories and files, and the link to its release."""
+    return f"configure-{component}"
+
+
+def database(component: str) -> str:
+    """Its databases and their users."""
+    return f"database-{component}"
+
+
+def message_queue(component: str) -> str:
+    """Its users of the message queue."""
+    return f"message-queue-{component}"
+
+
+def catalog(component: str) -> str:
+    """Its services, endpoints and users in the catalogue."""
+    return f"catalog-{component}"
+
+
+def act(component: str, action: str) -> str:
+    """One of its actions, such as a schema."""
+    return f"{component}-{action}"
+
+
+def start(component: str) -> str:
+    """Its units run and it is healthy."""
+    return f"start-{component}"
+
+
+@dataclass(frozen=True, slots=True)
+class InstallStage:
+    """Steps on hosts that may go on at the same time; in order on each host."""
+
+    title: str
+    steps: tuple[Placed, ...]
+
+
+def install_stages(
+    site: Site, components: Components, *, expand: Sequence[str], to_expand: Collection[str]
+) -> tuple[InstallStage, ...]:
+    """The stages of an installation of `site` on the nodes that have roles, in order; none is empty.
+
+    `to_expand` are the nodes that are not ready: theirs is the sequence `expand` first. Raises InvalidRequest when no
+    node has a role, or a component needs another that no host runs; NotFound for an unknown component.
+    """
+    if missing := missing_needs(site, components):
+        raise InvalidRequest(
+            f"the site cannot work: {'; '.join(missing)}", hint="give hosts the roles that are missing"
+        )
+    layout = _Layout(site, components)
+    if not layout.hosts:
+        raise InvalidRequest("no node has a role", hint="give nodes roles: such as [controller] in the site file")
+    hosts = layout.hosts
+    takes = [(step, host) for host in hosts for step in (expand if host in to_expand else TAKE)]
+    stages = [
+        InstallStage("hosts", tuple(takes)),
+        InstallStage("software", tuple((step, host) for host in hosts for step in SOFTWARE)),
+        *chain.from_iterable(_level(layout, names) for names in layout.levels),
+        InstallStage("joined", tuple(layout.actions(layout.names, Moment.AFTER_JOIN))),
+    ]
+    if host := layout.first(COMPUTE_API):
+        stages.append(InstallStage("zones", ((ZONES, host),)))
+    stages.append(InstallStage("in service", tuple((IN_SERVICE, host) for host in hosts)))
+    return tuple(stage for stage in stages if stage.steps)
+
+
+def planned(stages: Iterable[InstallStage]) -> tuple[PlannedStep, ...]:
+    """The stages as an operation's plan: the number of a stage is that of a wave."""
+    return tuple(PlannedStep(step, host, wave=n) for n, stage in enumerate(stages) for step, host in stage.steps)
+
+
+def pillars(site: Site, components: Components) -> frozenset[str]:
+    """The hosts that others build on: those with a component that another one needs. Pure."""
+    layout = _Layout(site, components)
+    needed = {need for name in layout.names for need in components[name].needs}
+    return frozenset(host for name in needed for host in layout.hosts_with(name))
+
+
+@dataclass(frozen=True)
+class _Layout:
+    site: Site
+    components: Components
+
+    @cached_property
+    def placed(self) -> Mapping[str, tuple[Component, ...]]:
+        return {n.name: components_of(self.site, n, self.components) for n in self.site.nodes if n.roles}
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(self.placed)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted({each.name for own in self.placed.values() for each in own}))
+
+    def hosts_with(self, component: str) -> tuple[str, ...]:
+        return tuple(host for host, own in self.placed.items() if component in {each.name for each in own})
+
+    def first(self, component: str) -> str | None:
+        return next(iter(self.hosts_with(component)), None)
+
+    @cached_property
+    def levels(self) -> tuple[tuple[str, ...], ...]:
+        """Components that need nothing of each other, those that others need first."""
+        depth: dict[str, int] = {}
+
+        def of(name: str) -> int:
+            if name not in depth:
+                component = component_named(self.components, name)
+                below = {*component.needs, *component.beside, *component.after} & set(self.names)
+                depth[name] = 1 + max((of(each) for each in below), default=-1)
+            return depth[name]
+
+        for name in self.names:
+            of(name)
+        return tuple(tuple(n for n in self.names if depth[n] == d) for d in range(max(depth.values(), default=-1) + 1))
+
+    def actions(self, names: Iterable[str], moment: Moment) -> Iterator[Placed]:
+        for name in names:
+            for action in self.components[name].actions:
+                if action.when is moment:
+                    yield from ((act(name, action.name), host) for host in self._reached(name, action))
+
+    def _reached(self, component: str, action: Action) -> tuple[str, ...]:
+        if action.joins is not None and not self.hosts_with(action.joins):
+            return ()
+        hosts = self.hosts_with(component)
+        return hosts if action.reach is Reach.EVERY_HOST else hosts[:1]
+
+
+def _level(layout: _Layout, names: tuple[str, ...]) -> tuple[InstallStage, ...]:
+    """Components that need nothing of each other: prepared, started, and what they do then."""
+    title = ", ".join(names)
+    hosts = {name: layout.hosts_with(name) for name in names}
+    return (
+        InstallStage(f"configure {title}", tuple(_preparations(layout, names))),
+        InstallStage(f"prepare {title}", tuple(layout.actions(names, Moment.BEFORE_START))),
+        InstallStage(f"start {title}", tuple((start(name), host) for name in names for host in hosts[name])),
+        InstallStage(f"complete {title}", tuple(layout.actions(names, Moment.AFTER_START))),
+    )
+
+
+def _preparations(layout: _Layout, names: tuple[str, ...]) -> Iterator[Placed]:
+    for name in names:
+        component = layout.components[name]
+        yield from ((configure(name), host) for host in layout.hosts_with(name))
+        if component.databases and (host := layout.first(DATABASES)):
+            yield database(name), host
+        if component.message_queue and (host := layout.first(MESSAGE_QUEUE)):
+            yield message_queue(name), host
+        # keystone's own entries are made by its bootstrap.
+        if component.catalog and name != IDENTITY and (host := layout.first(IDENTITY)):
+            yield catalog(name), host

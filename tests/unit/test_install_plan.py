@@ -1,0 +1,146 @@
+"""What an installation does where, and what must be there before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from site_samples import SAMPLE, load
+
+from levier.domain.component import Component
+from levier.domain.errors import InvalidRequest
+from levier.domain.install_plan import TAKE, InstallStage, install_stages, pillars, planned
+from levier.domain.site import Role, Site
+from levier.services.components import load_components
+
+NODE = """
+  - name: {name}
+    rack: {rack}
+    firmware: bios
+    image: debian-12
+    roles: [{role}]
+    bmc: {{driver: ipmi, address: 127.0.77.{last}, credential: lab-bmc}}
+    nics:
+      - {{name: eth0, mac: "52:54:00:00:01:{last}", network: provisioning}}
+"""
+HOSTS = (("c1", "a1", "controller"), ("c2", "b1", "controller"), ("n1", "a1", "compute"), ("n2", "b1", "compute"))
+
+
+def site(hosts: Sequence[tuple[str, str, str]] = HOSTS) -> Site:
+    head = SAMPLE[: SAMPLE.index("nodes:")]
+    nodes = [NODE.format(name=n, rack=r, role=o, last=21 + i) for i, (n, r, o) in enumerate(hosts)]
+    return load(head + "nodes:" + "".join(nodes)).site
+
+
+def component(name: str, **fields: Any) -> Component:
+    return Component.model_validate({"name": name, "summary": name, **fields})
+
+
+def action(name: str, when: str, **fields: Any) -> dict[str, Any]:
+    return {"name": name, "summary": name, "when": when, "command": ["true"], "repeatable": True, **fields}
+
+
+COMPONENTS = {
+    each.name: each
+    for each in (
+        component("mariadb", roles=[Role.CONTROLLER]),
+        component(
+            "store",
+            roles=[Role.CONTROLLER],
+            needs=["mariadb"],
+            secrets=[{"name": "store.database"}],
+            databases=[{"name": "store", "user": "store", "secret": "store.database"}],
+            actions=[
+                action("schema", "before-start"),
+                action("seed", "after-start", reach="every-host"),
+                action("meet", "after-join", joins="clerk"),
+            ],
+        ),
+        component("clerk", roles=[Role.COMPUTE], needs=["store"]),
+    )
+}
+
+
+def stages(hosts: Sequence[tuple[str, str, str]] = HOSTS, **wanted: Any) -> tuple[InstallStage, ...]:
+    wanted = {"expand": ("power-on", "boot-host"), "to_expand": ("n2",)} | wanted
+    return install_stages(site(hosts), COMPONENTS, **wanted)
+
+
+def test_each_stage_builds_on_those_before_it() -> None:
+    assert [stage.title for stage in stages()] == [
+        "hosts",
+        "software",
+        "configure mariadb",
+        "start mariadb",
+        "configure store",
+        "prepare store",
+        "start store",
+        "complete store",
+        "configure clerk",
+        "start clerk",
+        "joined",
+        "in service",
+    ]
+
+
+def test_a_node_that_is_not_ready_is_expanded_and_a_ready_one_is_taken() -> None:
+    hosts = stages()[0].steps
+    assert [step for step, host in hosts if host == "n2"] == ["power-on", "boot-host"]
+    assert [step for step, host in hosts if host == "n1"] == list(TAKE)
+
+
+def test_a_database_is_made_where_the_databases_are() -> None:
+    by_title = {stage.title: stage.steps for stage in stages()}
+    assert by_title["configure store"] == (
+        ("configure-store", "c1"),
+        ("configure-store", "c2"),
+        ("database-store", "c1"),
+    )
+
+
+def test_a_schema_is_made_once_and_other_actions_where_they_reach() -> None:
+    by_title = {stage.title: stage.steps for stage in stages()}
+    assert by_title["prepare store"] == (("store-schema", "c1"),)
+    assert by_title["complete store"] == (("store-seed", "c1"), ("store-seed", "c2"))
+    assert by_title["joined"] == (("store-meet", "c1"),)
+
+
+def test_nobody_joins_where_there_is_no_such_host() -> None:
+    assert "joined" not in [stage.title for stage in stages(HOSTS[:2])]
+
+
+def test_hosts_that_others_build_on_are_pillars() -> None:
+    assert pillars(site(), COMPONENTS) == {"c1", "c2"}
+
+
+def test_a_stage_is_a_wave_of_the_plan() -> None:
+    plan = planned(stages())
+    assert [p.wave for p in plan] == sorted(p.wave for p in plan)
+    assert {p.wave for p in plan} == set(range(len(stages())))
+    assert len({(p.step, p.target) for p in plan}) == len(plan)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "cause"),
+    [
+        (HOSTS[2:], "clerk needs store, which no host runs"),
+        ((("s1", "a1", ""),), "no node has a role"),
+    ],
+)
+def test_a_site_that_cannot_work_is_refused_with_the_cause(hosts: Sequence[tuple[str, str, str]], cause: str) -> None:
+    with pytest.raises(InvalidRequest, match=cause):
+        stages(hosts)
+
+
+def test_all_components_that_are_shipped_find_their_place() -> None:
+    components = load_components()
+    wanted = site()
+    plan = planned(install_stages(wanted, components, expand=(), to_expand=()))
+    first = {(p.step, p.target): p.wave for p in plan}
+    for each in components.values():
+        for need in each.needs:
+            for (step, _), wave in first.items():
+                if step == f"configure-{each.name}":
+                    assert max(w for (s, _), w in first.items() if s == f"start-{need}") < wave
+    assert pillars(wanted, components) == {"c1", "c2"}
