@@ -1,0 +1,18 @@
+"""What runs on a host and how it is configured: users, directories, files, systemd units. Over any RemoteHost."""
+
+from drivers.host.configuration import Directory, File, HostConfiguration, User, keep, put, put_back
+from drivers.host.units import UnitState, ensure_running, observe_units, put_units_back
+
+__all__ = [
+    "Directory",
+    "File",
+    "HostConfiguration",
+    "UnitState",
+    "User",
+    "ensure_running",
+    "keep",
+    "observe_units",
+    "put",
+    "put_back",
+    "put_units_back",
+]

@@ -1,0 +1,91 @@
+# The state of users, directories and files before an operation, kept on the host itself: files hold secrets, and those
+# belong into no log. Each function reads "KIND WORDS… NAME" lines on standard input; names hold no line breaks.
+export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
+set -eu
+umask 077
+
+# keep PLACE: what is there now is in PLACE, all of it or nothing; what was kept before stays. Prints what was kept.
+keep() {
+    if [ ! -e "$1" ]; then
+        rm -rf -- "$1.part"
+        mkdir -p -- "$1.part"
+        number=0
+        while read -r kind name; do
+            number=$((number + 1))
+            case $kind in
+            user) if getent passwd "$name" >/dev/null; then echo "user present $name"; else echo "user absent $name"; fi ;;
+            directory)
+                if [ -d "$name" ]; then stat -c 'directory present %a %U %G' -- "$name" | tr '\n' ' ' && echo "$name"
+                else echo "directory absent $name"; fi ;;
+            file)
+                if [ -L "$name" ] || [ -f "$name" ]; then cp -a -- "$name" "$1.part/$number" && echo "file $number $name"
+                elif [ -e "$name" ]; then echo "$name is neither a file nor a link" >&2; exit 1
+                else echo "file absent $name"; fi ;;
+            esac
+        done > "$1.part/manifest"
+        sync -f -- "$1.part"
+        mv -T -- "$1.part" "$1"
+    fi
+    cat -- "$1/manifest"
+}
+
+# put: users and directories are as the lines say. Prints what was changed.
+put() {
+    while read -r kind a b c name; do
+        case $kind in
+        user)
+            if ! getent passwd "$name" >/dev/null; then
+                useradd --system --user-group --no-create-home --home-dir "$a" --shell "$b" -- "$name"
+                echo "user $name"
+            fi
+            for group in $(echo "$c" | tr , ' '); do
+                [ "$group" = - ] && continue
+                if ! id -Gn -- "$name" | tr ' ' '\n' | grep -qxF -- "$group"; then
+                    usermod --append --groups "$group" -- "$name"
+                    echo "group $group of $name"
+                fi
+            done ;;
+        directory)
+            if [ ! -d "$name" ]; then mkdir -m 0700 -- "$name"; echo "directory $name"; fi
+            if [ "$(stat -c '%U %G' -- "$name")" != "$b $c" ]; then chown -- "$b:$c" "$name"; echo "directory $name"; fi
+            if [ "$(stat -c '0%a' -- "$name")" != "$a" ]; then chmod -- "$a" "$name"; echo "directory $name"; fi ;;
+        esac
+    done
+}
+
+# put_back PLACE: users, directories and files are as they were kept. Prints what was changed.
+put_back() {
+    rm -rf -- "$1.part" "$1.gone"
+    if [ ! -e "$1" ]; then return; fi
+    tac -- "$1/manifest" > "$1/backwards"
+    while read -r kind what name; do
+        [ "$kind" = file ] || continue
+        if [ "$what" = absent ]; then
+            if [ -e "$name" ] || [ -L "$name" ]; then rm -f -- "$name"; echo "$name"; fi
+        else
+            mkdir -p -- "$(dirname -- "$name")"
+            rm -f -- "$name.levier-back"
+            cp -a -- "$1/$what" "$name.levier-back"
+            mv -fT -- "$name.levier-back" "$name"
+            echo "$name"
+        fi
+    done < "$1/backwards"
+    while read -r kind what a b c name; do
+        [ "$kind" = directory ] || continue
+        if [ "$what" = absent ]; then
+            # It was made by the operation, and so was everything in it.
+            if [ -d "$a" ]; then rm -rf --one-file-system -- "$a"; echo "$a"; fi
+        elif [ -d "$name" ] && [ "$(stat -c '%a %U %G' -- "$name")" != "$a $b $c" ]; then
+            chown -- "$b:$c" "$name"; chmod -- "0$a" "$name"; echo "$name"
+        fi
+    done < "$1/backwards"
+    while read -r kind what name; do
+        if [ "$kind $what" = "user absent" ] && getent passwd "$name" >/dev/null; then
+            userdel -- "$name" >&2
+            if getent group "$name" >/dev/null; then groupdel -- "$name" >&2; fi
+            echo "$name"
+        fi
+    done < "$1/backwards"
+    mv -T -- "$1" "$1.gone"
+    rm -rf -- "$1.gone"
+}

@@ -1,0 +1,114 @@
+"""systemd units of a host: enabled and running with the configuration of now, and put back."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from importlib import resources
+
+from pydantic import BaseModel, ConfigDict
+
+from levier.domain.errors import MalformedReply, Rejected
+from levier.domain.ssh import RemoteHost
+
+_TIMEOUT_S = 240.0
+_SLACK_S = 0.1
+"""Two clocks of one host are read one after the other."""
+_ENABLED = frozenset({"enabled", "enabled-runtime"})
+_FAILED_LINES = 15
+
+
+class UnitState(BaseModel):
+    """How a unit stands. JSON-serialisable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    enabled: bool
+    active: bool
+    known: bool
+    """There is such a unit."""
+    age_s: float
+    """Seconds since it became active; without meaning unless it is."""
+
+
+def observe_units(host: RemoteHost, units: Sequence[str]) -> tuple[UnitState, ...]:
+    """How the units stand, in the order given. Safe to repeat."""
+    lines = _run(host, f"observe {shlex.join(units)}")
+    if len(lines) != len(units):
+        raise MalformedReply(f"the host told the state of {len(lines)} of {len(units)} units", hint="Ask it again.")
+    return tuple(_state(line) for line in lines)
+
+
+def ensure_running(host: RemoteHost, units: Sequence[str], *, files: Iterable[str] = ()) -> tuple[str, ...]:
+    """Every unit is enabled and active, and became so after `files` were written; those that were (re)started.
+
+    Safe to repeat: a unit that runs with its configuration of now is left alone. Raises Rejected with the end of its
+    journal when a unit does not come up.
+    """
+    changed_s = _newest(host, files)
+    host.run("systemctl daemon-reload", timeout_s=_TIMEOUT_S)
+    started = []
+    for state in observe_units(host, units):
+        if not state.enabled:
+            host.run(f"systemctl enable --quiet -- {shlex.quote(state.name)}", timeout_s=_TIMEOUT_S)
+        if not state.active or state.age_s + _SLACK_S > changed_s:
+            _start(host, state.name)
+            started.append(state.name)
+    return tuple(started)
+
+
+def put_units_back(host: RemoteHost, before: Sequence[UnitState]) -> tuple[str, ...]:
+    """The units run and are enabled as they were `before`; those that were changed, last one first. Safe to repeat."""
+    changed = []
+    now = {state.name: state for state in observe_units(host, [each.name for each in before])}
+    for old in reversed(before):
+        name, present = shlex.quote(old.name), now[old.name]
+        if present.active and not old.active:
+            host.run(f"systemctl stop -- {name}", timeout_s=_TIMEOUT_S)
+            changed.append(old.name)
+        if present.enabled != old.enabled and present.known:
+            verb = "enable" if old.enabled else "disable"
+            host.run(f"systemctl {verb} --quiet -- {name}", timeout_s=_TIMEOUT_S)
+            changed.append(old.name)
+        if old.active and present.known:
+            _start(host, old.name)
+            changed.append(old.name)
+        host.run(f"systemctl reset-failed -- {name}", check=False)
+    return tuple(dict.fromkeys(changed))
+
+
+def _start(host: RemoteHost, unit: str) -> None:
+    """The unit was started anew and is active. A failed one is started again: its limit of attempts is forgotten."""
+    name = shlex.quote(unit)
+    result = host.run(
+        f"systemctl reset-failed -- {name} 2>/dev/null; systemctl restart -- {name}", timeout_s=_TIMEOUT_S, check=False
+    )
+    if result.exit_status:
+        journal = host.run(f"journalctl --unit {name} --lines {_FAILED_LINES} --output cat --no-pager", check=False)
+        last = " | ".join(line.strip() for line in journal.stdout.splitlines()[-_FAILED_LINES:] if line.strip())
+        raise Rejected(
+            f"{unit} does not start: {last or result.stderr.strip()}",
+            hint=f"on the host: systemctl status {unit}; journalctl -u {unit}",
+        )
+
+
+def _newest(host: RemoteHost, files: Iterable[str]) -> float:
+    """Seconds since the newest of the files was written."""
+    paths = list(files)
+    return float(_run(host, f"newest {shlex.join(paths)}")[0]) if paths else float("inf")
+
+
+def _state(line: str) -> UnitState:
+    try:
+        name, file, active, age_s = line.split(" ")
+        return UnitState(
+            name=name, enabled=file in _ENABLED, active=active == "active", known=file != "absent", age_s=float(age_s)
+        )
+    except ValueError as error:
+        raise MalformedReply(f"the state of a unit cannot be read: {line!r}", hint="Ask the host again.") from error
+
+
+def _run(host: RemoteHost, call: str) -> list[str]:
+    functions = resources.files("drivers.host").joinpath("units.sh").read_text(encoding="utf-8")
+    return host.run(f"{functions}\n{call}", timeout_s=_TIMEOUT_S).stdout.splitlines()

@@ -1,0 +1,154 @@
+"""Users, directories, files and units of a running Debian host: put, repeated, interrupted, and put back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from drivers.host import (
+    Directory,
+    File,
+    HostConfiguration,
+    User,
+    ensure_running,
+    keep,
+    observe_units,
+    put,
+    put_back,
+    put_units_back,
+)
+from drivers.ssh import open_host
+from levier.domain.errors import Rejected
+from levier.domain.ssh import RemoteHost
+from tests.rig.container import Container
+
+pytestmark = pytest.mark.root
+
+UNIT = b"""[Service]
+ExecStart=/bin/sh -c 'cat /etc/clerk/clerk.conf; exec sleep 3600'
+[Install]
+WantedBy=multi-user.target
+"""
+WANTED = HostConfiguration(
+    users=(User(name="clerk", groups=("adm",), home="/var/lib/clerk"),),
+    directories=(
+        Directory(path="/etc/clerk", group="clerk", mode=0o750),
+        Directory(path="/var/lib/clerk", owner="clerk", group="clerk", mode=0o700),
+    ),
+    files=(
+        File(path="/etc/clerk/clerk.conf", content=b"password = wishbone\n", group="clerk", mode=0o640),
+        File(path="/etc/motd", content=b"a clerk works here\n"),
+        File(path="/etc/systemd/system/clerk.service", content=UNIT),
+    ),
+)
+UNITS = ("clerk.service",)
+OPERATION = "install-1/clerk"
+
+
+@pytest.fixture
+def host(debian_12: Container) -> Iterator[RemoteHost]:
+    """The host, which each test leaves as it found it."""
+    host = open_host(debian_12.target())
+    before = seen(host)
+    yield host
+    host.run("systemctl disable --now clerk.service", check=False)
+    put_back(host, name=OPERATION)
+    host.run("systemctl daemon-reload")
+    assert seen(host) == before
+    host.close()
+
+
+def seen(host: RemoteHost) -> str:
+    """Everything that the configuration touches, as a person would look at it."""
+    looks = (
+        "getent passwd clerk",
+        "getent group clerk adm",
+        "stat -c '%n %a %U %G' /etc/clerk /var/lib/clerk /etc/clerk/clerk.conf /etc/motd",
+        "sha256sum /etc/motd /etc/clerk/clerk.conf",
+        "find /var/lib/levier/kept -type f",
+        "systemctl is-enabled clerk.service",
+    )
+    return host.run("; ".join(looks) + "; true").stdout
+
+
+def test_what_is_put_is_there_and_putting_it_again_changes_nothing(host: RemoteHost) -> None:
+    keep(host, WANTED, name=OPERATION)
+    assert {"user clerk", "directory /etc/clerk", "/etc/motd"} <= set(put(host, WANTED))
+    conf = host.download("/etc/clerk/clerk.conf")
+    assert conf is not None
+    assert (conf.content, conf.mode, conf.group) == (b"password = wishbone\n", 0o640, "clerk")
+    assert "adm" in host.run("id -Gn clerk").stdout
+    assert put(host, WANTED) == ()
+
+
+def test_what_was_there_comes_back_to_the_last_attribute(host: RemoteHost) -> None:
+    host.run("chmod 0600 /etc/motd; chown adm: /etc/motd 2>/dev/null || chgrp adm /etc/motd")
+    before = seen(host)
+    keep(host, WANTED, name=OPERATION)
+    put(host, WANTED)
+    host.run("echo data > /var/lib/clerk/made-by-the-clerk")
+    assert "/etc/motd" in put_back(host, name=OPERATION)
+    assert seen(host) == before
+    assert put_back(host, name=OPERATION) == (), "safe to repeat"
+    host.run("chmod 0644 /etc/motd; chgrp root /etc/motd")
+
+
+def test_what_is_kept_is_the_state_before_the_first_attempt(host: RemoteHost) -> None:
+    """A process that died between keeping and putting, or in the middle of putting, is followed by another one."""
+    before = seen(host)
+    keep(host, WANTED, name=OPERATION)
+    put(host, WANTED.model_copy(update={"files": WANTED.files[:2]}))
+    keep(host, WANTED, name=OPERATION)
+    put(host, WANTED)
+    put_back(host, name=OPERATION)
+    assert seen(host) == before
+
+
+def test_what_is_kept_is_for_root_only(host: RemoteHost) -> None:
+    place = keep(host, WANTED, name=OPERATION)
+    modes = host.run(f"find {place} -printf '%m\\n' | sort -u").stdout.split()
+    assert all(int(mode, 8) & 0o077 == 0 for mode in host.run(f"stat -c %a {place}").stdout.split())
+    assert modes
+
+
+def test_something_in_the_way_is_refused_before_anything_is_touched(host: RemoteHost) -> None:
+    host.run("mkdir /etc/clerk.d")
+    wanted = HostConfiguration(files=(File(path="/etc/clerk.d", content=b""),))
+    with pytest.raises(Rejected, match="is neither a file nor a link"):
+        keep(host, wanted, name=OPERATION)
+    host.run("rmdir /etc/clerk.d")
+
+
+def test_a_unit_runs_with_the_configuration_of_now(host: RemoteHost) -> None:
+    keep(host, WANTED, name=OPERATION)
+    put(host, WANTED)
+    before = observe_units(host, UNITS)
+    paths = [file.path for file in WANTED.files]
+    assert ensure_running(host, UNITS, files=paths) == UNITS
+    (state,) = observe_units(host, UNITS)
+    assert (state.enabled, state.active) == (True, True)
+    assert ensure_running(host, UNITS, files=paths) == (), "it is left alone"
+    changed = File(path="/etc/clerk/clerk.conf", content=b"password = merrythought\n", group="clerk", mode=0o640)
+    put(host, WANTED.model_copy(update={"files": (changed, *WANTED.files[1:])}))
+    assert ensure_running(host, UNITS, files=paths) == UNITS
+    put_units_back(host, before)
+    (state,) = observe_units(host, UNITS)
+    assert (state.enabled, state.active) == (False, False)
+    assert put_units_back(host, before) == (), "safe to repeat"
+
+
+def test_a_unit_that_fails_tells_its_last_words(host: RemoteHost) -> None:
+    failing = File(
+        path="/etc/systemd/system/clerk.service",
+        content=UNIT.replace(b"[Service]", b"[Service]\nType=notify\nTimeoutStartSec=3\nNotifyAccess=all").replace(
+            b"exec sleep 3600", b"echo the ink is dry; exit 3"
+        ),
+    )
+    wanted = WANTED.model_copy(update={"files": (*WANTED.files[:2], failing)})
+    keep(host, wanted, name=OPERATION)
+    put(host, wanted)
+    before = observe_units(host, UNITS)
+    with pytest.raises(Rejected, match="the ink is dry"):
+        ensure_running(host, UNITS)
+    put_units_back(host, before)
