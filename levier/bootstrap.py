@@ -18,6 +18,8 @@ from levier.saga.verbs import Verbs
 from levier.services.boot import BootEntries
 from levier.services.boot_agents import BootAgents
 from levier.services.configurations import Configurations
+from levier.services.cloud import Cloud
+from levier.services.components import load_components
 from levier.services.context import NodeStep
 from levier.services.images import Images
 from levier.services.inventory_view import InventoryView
@@ -81,7 +83,9 @@ def wire(
     seal = AesGcmSeal(key_in_file(settings.state_dir / "seal.key"))
     boot_store = BootStore(engine)
     boot_entries = BootEntries(boot_store, seal=seal, dhcp=SiteDhcp(settings, sites))
-    provisioning = Provisioning(nodes, addresses, boot_entries, store, settings.image_cache, settings.patience)
+    releases = Releases(ReleaseCatalogue(shipped_directory(), settings.release_definitions), settings.bundle_cache)
+    cloud = Cloud(load_components(), releases, store, addresses)
+    provisioning = Provisioning(nodes, addresses, boot_entries, store, settings.image_cache, settings.patience, cloud)
     step_log = open_log(settings.database_url) if open_log else SqlStepLog(engine)
     saga = Saga(step_log, now, __version__, lease_s=settings.patience.lease_s)
     prefect = PrefectGateway(settings.prefect_api_url)
@@ -103,7 +107,7 @@ def wire(
         set_aside=SetAside(provisioning, verbs, inventory),
         recovery=Recovery(saga, verbs, prefect, clock=now, code_version=__version__),
         images=Images(settings.image_cache),
-        releases=Releases(ReleaseCatalogue(shipped_directory(), settings.release_definitions), settings.bundle_cache),
+        releases=releases,
         secrets=store,
         boot_entries=boot_entries,
         boot_agents=BootAgents(patient(BootSessionStore(engine), agents_wait), boot_store, seal=seal),

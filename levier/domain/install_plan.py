@@ -28,7 +28,8 @@ COMPUTE_API = "nova-api"
 
 TAKE = ("acquire-lease", "reach-host")
 """What is done on a host that is ready; others are expanded."""
-SOFTWARE = ("install-packages", "unpack-bundle")
+PACKAGES = "install-packages"
+UNPACK = "unpack-bundle"
 ZONES = "availability-zones"
 IN_SERVICE = "mark-in-service"
 
@@ -93,7 +94,7 @@ def install_stages(
     takes = [(step, host) for host in hosts for step in (expand if host in to_expand else TAKE)]
     stages = [
         InstallStage("hosts", tuple(takes)),
-        InstallStage("software", tuple((step, host) for host in hosts for step in SOFTWARE)),
+        InstallStage("software", tuple((step, host) for host in hosts for step in (PACKAGES, UNPACK))),
         *chain.from_iterable(_level(layout, names) for names in layout.levels),
         InstallStage("joined", tuple(layout.actions(layout.names, Moment.AFTER_JOIN))),
     ]

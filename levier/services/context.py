@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from threading import RLock
 from typing import Protocol
@@ -13,6 +14,7 @@ from levier.domain.operation import Fence, JsonMap
 from levier.domain.site import Node, Site
 from levier.domain.ssh import RemoteHost, SshTarget
 from levier.saga.step import Step
+from levier.services.cloud import Cloud
 from levier.services.provisioning import Provisioning
 
 
@@ -163,6 +165,31 @@ class NodeContext:
     def host(self, target: SshTarget) -> RemoteHost:
         """The node's host over SSH at `target`. Safe to repeat."""
         return self.drivers.host(target)
+
+    # --- the cloud on the hosts -------------------------------------------------------------------------------------
+
+    @property
+    def cloud(self) -> Cloud:
+        """Components and releases, for the steps of an installation."""
+        if self.services.cloud is None:
+            raise TypeError("these services know no components: levier.bootstrap wires them")
+        return self.services.cloud
+
+    def own_host(self) -> RemoteHost:
+        """This node's host over SSH, at the address it is known by. Safe to repeat. Raises NotFound without one."""
+        address = self.services.address_of(self.site, self.name)
+        return self.host(self.services.ssh_target(self.site, self.name, address))
+
+    @contextmanager
+    def host_of(self, component: str) -> Iterator[RemoteHost]:
+        """The first host that runs `component`, which may be this one. Raises NotFound when none does."""
+        node = self.cloud.first_host(self.site, component)
+        if node == self.name:
+            yield self.own_host()
+            return
+        target = self.services.ssh_target(self.site, node, self.services.address_of(self.site, node))
+        with closing(self.services.open_host(target, self.guard)) as host:
+            yield host
 
     def close(self) -> None:
         """Every driver of this node is closed. Safe to repeat."""

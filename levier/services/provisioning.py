@@ -22,6 +22,7 @@ from levier.domain.site import Network, Node, Site
 from levier.domain.ssh import RemoteHost, SshTarget
 from levier.saga.store_patience import StorePatience, patient
 from levier.services.boot import BootEntries
+from levier.services.cloud import Cloud
 from levier.services.patience import Patience
 from levier.services.secrets import SecretStore
 from levier.store.addresses import AddressStore
@@ -44,6 +45,8 @@ class Provisioning:
     secrets: SecretStore
     image_cache: Path
     patience: Patience = field(default_factory=Patience)
+    cloud: Cloud | None = None
+    """Components and releases; None where only bare hosts are dealt with."""
 
     def patient(self, patience: StorePatience) -> Provisioning:
         """These services, waiting for the database where it is away: for steps."""
@@ -97,6 +100,15 @@ class Provisioning:
         """The node holds no address that `operation` allocated."""
         network = str(site.boot_nic(node).network)
         self.addresses.release(network, node=node.name, operation=operation, fence=fence)
+
+    def address_of(self, site: Site, node: str) -> str:
+        """The address at which Levier reaches the node's host. Raises NotFound when it has none."""
+        nic = site.boot_nic(site.node(node))
+        known = {(a.network, a.node): a.address for a in self.addresses.list()}
+        address = str(nic.address) if nic.address is not None else known.get((str(nic.network), node))
+        if address is None:
+            raise NotFound(f"{node} has no address yet", hint=f"bring it up first: levier expand {node}")
+        return address
 
     def forget(self, node: str, *, by: Fence) -> None:
         """Levier's own books hold nothing that the operation left of the node. The machine is not touched."""

@@ -1,0 +1,93 @@
+"""The cloud as the steps of an installation see it: components for a host, with everything they need at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from drivers.bundle import Bundle
+from drivers.host import Directory, File, HostConfiguration, User
+from levier.domain.component import Component, FileFormat
+from levier.domain.component_placement import component_named
+from levier.domain.errors import InvalidRequest, NotFound
+from levier.domain.site import Node, Site
+from levier.services.components import (
+    ComponentSet,
+    RenderedComponent,
+    SiteView,
+    components_of,
+    ensure_secrets as make_secrets,
+    render_component,
+    resolved,
+    view_site,
+)
+from levier.services.releases import Releases
+from levier.services.secrets import SecretStore
+from levier.store.addresses import AddressStore
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """What is to be on the hosts of a site. Thread-safe; every method is safe to repeat."""
+
+    components: ComponentSet
+    releases: Releases
+    secrets: SecretStore
+    addresses: AddressStore
+
+    # --- what is to be ----------------------------------------------------------------------------------------------
+
+    def view(self, site: Site) -> SiteView:
+        """The site as templates see it. Raises NotFound when a host has no address yet."""
+        known = {(a.node, a.network): a.address for a in self.addresses.list()}
+        return view_site(site, self.components, known)
+
+    def rendered(self, site: Site, host: str, component: str) -> RenderedComponent:
+        """The component on the host, secrets as references. Raises InvalidRequest as rendering does."""
+        return render_component(self.components, component, site=site, view=self.view(site), host=host)
+
+    def configuration(self, rendered: RenderedComponent) -> HostConfiguration:
+        """Users, directories and files of the component on the host, with its secrets, which exist afterwards."""
+        component = component_named(self.components, rendered.component)
+        self.ensure_secrets(component)
+        return HostConfiguration(
+            users=tuple(User(name=u.name, groups=u.groups, home=u.home, shell=u.shell) for u in component.users),
+            directories=tuple(
+                Directory(path=d.path, owner=d.owner, group=d.group, mode=int(d.mode, 8)) for d in component.directories
+            ),
+            files=tuple(
+                File(
+                    path=f.path,
+                    content=self.clear(f.content, rendered_for=f.format).encode(),
+                    owner=f.owner,
+                    group=f.group,
+                    mode=f.mode,
+                )
+                for f in rendered.files
+            ),
+        )
+
+    def clear(self, text: str, *, rendered_for: FileFormat = FileFormat.TEXT) -> str:
+        """The text with values in the place of references to secrets. Raises NotFound."""
+        return resolved(text, self.secrets, file_format=rendered_for)
+
+    def ensure_secrets(self, component: Component) -> None:
+        """Every secret that the component's files refer to exists, whoever brings it into the world."""
+        owners = [each for each in self.components.values() if {s.name for s in each.secrets} & component.known_secrets]
+        make_secrets(owners, self.secrets)
+
+    def bundle(self, site: Site, node: Node) -> Bundle:
+        """The bundle of the site's release for the node's image. Raises NotFound with the command that builds it."""
+        if not site.release:
+            raise InvalidRequest("the site names no release", hint="add `release: 2026.2` to the site file")
+        return self.releases.bundle(site.release, node.image)
+
+    def first_host(self, site: Site, component: str) -> str:
+        """The first host that runs the component. Raises NotFound when none does."""
+        hosts = (node.name for node in site.nodes if component in self._on(site, node))
+        host = next(hosts, None)
+        if host is None:
+            raise NotFound(f"no host runs {component}", hint="give a node a role that includes it")
+        return host
+
+    def _on(self, site: Site, node: Node) -> frozenset[str]:
+        return frozenset(each.name for each in components_of(site, node, self.components))

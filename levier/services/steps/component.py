@@ -1,0 +1,239 @@
+"""Steps of one component on one host: configured, prepared, started. Each factory gives the step of one component."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from drivers.bundle.host import current, ensure_current
+from drivers.host import UnitState, ensure_running, keep, observe_units, put, put_back, put_units_back
+from drivers.host.configuration import KEPT
+from levier.domain import install_plan
+from levier.domain.component import Action, Component, HttpCheck
+from levier.domain.errors import Busy, OutcomeUnknown, Rejected, Unreachable
+from levier.domain.operation import JsonMap
+from levier.domain.ssh import CommandResult, RemoteHost
+from levier.saga.step import Checkpoint, Undo, step
+from levier.services.components import RenderedComponent, shell_script
+from levier.services.components.databases import database_dump, database_restore
+from levier.services.context import NodeContext, NodeStep
+from levier.services.polling import wait_for
+
+_LAST_CHARACTERS = 1500
+_HEALTH_TIMEOUT_S = 60.0
+_ASK = (
+    "import sys, urllib.request, urllib.error\n"
+    "try: print(urllib.request.urlopen(sys.argv[1], timeout=10).status)\n"
+    "except urllib.error.HTTPError as error: print(error.code)\n"
+)
+"""Prints the status of the answer; a redirection is followed."""
+
+
+def component_steps(component: Component) -> tuple[NodeStep, ...]:
+    """Every step there is of a component."""
+    return (configure(component), *(act(component, action) for action in component.actions), start(component))
+
+
+def _rendered(ctx: NodeContext, component: Component) -> RenderedComponent:
+    return ctx.cloud.rendered(ctx.site, ctx.name, component.name)
+
+
+def _kept(ctx: NodeContext, component: Component) -> str:
+    return f"{ctx.operation}/{component.name}"
+
+
+# --- configure -------------------------------------------------------------------------------------------------------
+
+
+def configure(component: Component) -> NodeStep:
+    """Users, directories and files of the component are in place, and it is linked to its release."""
+
+    def put_configuration_back(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
+        """The host has its earlier configuration; one that no longer answers keeps none, its disk is abandoned next."""
+        try:
+            before = checkpoint.before.get("link")
+            if component.software.bundle:
+                ensure_current(ctx.own_host(), component.name, None if before is None else str(before))
+            return {"changed": list(put_back(ctx.own_host(), name=_kept(ctx, component)))}
+        except (Unreachable, OutcomeUnknown) as error:
+            return {"changed": [], "note": f"the host does not answer: {error}"}
+
+    @step(
+        name=install_plan.configure(component.name),
+        title=f"Configure {component.name}",
+        undo=put_configuration_back,
+        before=lambda ctx: {"link": current(ctx.own_host(), component.name)} if component.software.bundle else {},
+        needs=(install_plan.UNPACK,) if component.software.bundle else (),
+    )
+    def do(ctx: NodeContext) -> JsonMap:
+        rendered = _rendered(ctx, component)
+        wanted, host = ctx.cloud.configuration(rendered), ctx.own_host()
+        keep(host, wanted, name=_kept(ctx, component))
+        if component.software.bundle:
+            ensure_current(host, component.name, str(ctx.outputs(install_plan.UNPACK)["identity"]))
+        return {"changed": list(put(host, wanted)), "files": [file.path for file in rendered.files]}
+
+    return do
+
+
+# --- actions ---------------------------------------------------------------------------------------------------------
+
+
+def act(component: Component, action: Action) -> NodeStep:
+    """What the action promises is true; the databases it changes were dumped before."""
+
+    @step(
+        name=install_plan.act(component.name, action.name),
+        title=f"{component.name}: {action.summary}",
+        undo=_undo_of(component, action),
+    )
+    def do(ctx: NodeContext) -> JsonMap:
+        wanted = _action(_rendered(ctx, component), action.name)
+        host = ctx.own_host()
+        if wanted.done_when is not None and _run(host, wanted, wanted.done_when).exit_status == 0:
+            return {"already": True}
+        for database in wanted.dump_before:
+            _dump(ctx, component, wanted, database)
+        result = _run(host, wanted, wanted.command)
+        if result.exit_status:
+            _fail(ctx, component, wanted, result)
+        return {"already": False, "seconds": round(result.duration_s, 1)}
+
+    return do
+
+
+def _action(rendered: RenderedComponent, name: str) -> Action:
+    return next(each for each in rendered.actions if each.name == name)
+
+
+def _run(host: RemoteHost, action: Action, argv: Sequence[str]) -> CommandResult:
+    script = shell_script(argv, user=action.user, environment_file=action.environment_file)
+    return host.run(script, timeout_s=action.timeout_s, check=False)
+
+
+def _fail(ctx: NodeContext, component: Component, action: Action, result: CommandResult) -> None:
+    kind = Busy if result.exit_status in action.retry_statuses else Rejected
+    words = (result.stderr.strip() or result.stdout.strip())[-_LAST_CHARACTERS:]
+    raise kind(
+        f"{component.name} on {ctx.name}: {action.name} ended with status {result.exit_status}: {words}",
+        hint=f"on {ctx.name}: {shlex.join(action.command)}",
+    )
+
+
+def _dump_file(ctx: NodeContext, component: Component, action: Action, database: str) -> str:
+    return f"{KEPT}/{ctx.operation}/dumps/{component.name}-{action.name}-{database}.sql"
+
+
+def _dump(ctx: NodeContext, component: Component, action: Action, database: str) -> None:
+    """The dump of before the first attempt is where the databases are. A later attempt leaves it as it is."""
+    file = _dump_file(ctx, component, action, database)
+    with ctx.host_of(install_plan.DATABASES) as host:
+        script = f"[ -e {shlex.quote(file)} ] || {{ {database_dump(database, file)} }}"
+        host.run(script, timeout_s=action.timeout_s)
+
+
+def _undo_of(
+    component: Component, action: Action
+) -> Callable[[NodeContext, Checkpoint], JsonMap] | Literal[Undo.NO_EFFECT, Undo.IRREVERSIBLE]:
+    if action.undo is None and not action.dump_before:
+        return Undo.IRREVERSIBLE if action.irreversible else Undo.NO_EFFECT
+
+    def undo(ctx: NodeContext, _checkpoint: Checkpoint) -> JsonMap:
+        wanted = _action(_rendered(ctx, component), action.name)
+        if wanted.undo is not None:
+            result = _run(ctx.own_host(), wanted, wanted.undo)
+            if result.exit_status:
+                _fail(ctx, component, wanted, result)
+        restored = [name for name in wanted.dump_before if _restore(ctx, component, wanted, name)]
+        return {"restored": restored}
+
+    return undo
+
+
+def _restore(ctx: NodeContext, component: Component, action: Action, database: str) -> bool:
+    """The database is as it was dumped, and the dump is gone; False when there is none: the action never began."""
+    file = shlex.quote(_dump_file(ctx, component, action, database))
+    with ctx.host_of(install_plan.DATABASES) as host:
+        if host.run(f"test -e {file}", check=False).exit_status:
+            return False
+        host.run(database_restore(_dump_file(ctx, component, action, database)), timeout_s=action.timeout_s)
+        host.run(f"rm -f -- {file}")
+    return True
+
+
+# --- start -----------------------------------------------------------------------------------------------------------
+
+
+def start(component: Component) -> NodeStep:
+    """The component's units run with the configuration of now, and it is healthy."""
+
+    def before(ctx: NodeContext) -> JsonMap:
+        states = observe_units(ctx.own_host(), [each.name for each in component.units])
+        return {"units": [state.model_dump(mode="json") for state in states]}
+
+    def put_back_units(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
+        states = [UnitState.model_validate(each) for each in checkpoint.before.get("units", ())]
+        try:
+            return {"changed": list(put_units_back(ctx.own_host(), states))}
+        except (Unreachable, OutcomeUnknown) as error:
+            return {"changed": [], "note": f"the host does not answer: {error}"}
+
+    @step(
+        name=install_plan.start(component.name),
+        title=f"Start {component.name}",
+        undo=put_back_units,
+        before=before,
+    )
+    def do(ctx: NodeContext) -> JsonMap:
+        rendered, host = _rendered(ctx, component), ctx.own_host()
+        files = [file.path for file in rendered.files if file.restarts]
+        started = ensure_running(host, rendered.units, files=files)
+        return {"started": list(started), "healthy_after_s": _wait_until_healthy(ctx, host, rendered)}
+
+    return do
+
+
+def _wait_until_healthy(ctx: NodeContext, host: RemoteHost, rendered: RenderedComponent) -> float:
+    """Seconds until the component was healthy. Raises Rejected with what it said last."""
+    health = rendered.health
+    if health is None:
+        return 0.0
+    seen = [""]
+
+    def look() -> bool:
+        healthy, seen[0] = _healthy(host, rendered)
+        return healthy
+
+    taken_s = wait_for(look, timeout_s=health.within_s, check=ctx.check)
+    if taken_s is None:
+        units = ", ".join(rendered.units)
+        raise Rejected(
+            f"{rendered.component} on {ctx.name} is not healthy after {health.within_s:g} s: {seen[0]}",
+            hint=f"on {ctx.name}: journalctl -u {units}",
+        )
+    return round(taken_s, 1)
+
+
+def _healthy(host: RemoteHost, rendered: RenderedComponent) -> tuple[bool, str]:
+    health = rendered.health
+    assert health is not None  # noqa: S101 - its caller asks
+    if health.http is not None:
+        return _answers(host, health.http)
+    if health.command is None:
+        return True, ""
+    script = shell_script(health.command, user=health.user, environment_file=health.environment_file)
+    if health.expect is not None:
+        script = f"({script}) | grep -E -- {shlex.quote(health.expect)}"
+    result = host.run(script, timeout_s=_HEALTH_TIMEOUT_S, check=False)
+    said = (result.stderr.strip() or result.stdout.strip())[-_LAST_CHARACTERS:]
+    return result.exit_status == 0, f"its check ended with status {result.exit_status}: {said}"
+
+
+def _answers(host: RemoteHost, check: HttpCheck) -> tuple[bool, str]:
+    command = f"exec python3 -I -c {shlex.quote(_ASK)} {shlex.quote(check.url)}"
+    result = host.run(command, timeout_s=_HEALTH_TIMEOUT_S, check=False)
+    status = result.stdout.strip()
+    if result.exit_status or not status.isdigit():
+        return False, f"{check.url} does not answer: {result.stderr.strip()[-200:]}"
+    return int(status) in check.statuses, f"{check.url} answers {status}"
