@@ -6,23 +6,33 @@ from dataclasses import dataclass
 
 from drivers.bundle import Bundle
 from drivers.host import Directory, File, HostConfiguration, User
+from drivers.openstack.catalog import CatalogItem
+from drivers.openstack.connection import CloudLogin
 from levier.domain.component import Component, FileFormat
 from levier.domain.component_placement import component_named
 from levier.domain.errors import InvalidRequest, NotFound
+from levier.domain.install_plan import IDENTITY
 from levier.domain.site import Node, Site
 from levier.services.components import (
     ComponentSet,
     RenderedComponent,
     SiteView,
     components_of,
-    ensure_secrets as make_secrets,
     render_component,
     resolved,
     view_site,
 )
+from levier.services.components import (
+    ensure_secrets as make_secrets,
+)
+from levier.services.components.catalog import catalog_entries
 from levier.services.releases import Releases
 from levier.services.secrets import SecretStore
 from levier.store.addresses import AddressStore
+
+ADMIN = "admin"
+ADMIN_SECRET = "keystone.admin"  # noqa: S105 - the name of it
+COMPUTE = "nova-compute"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +98,39 @@ class Cloud:
         if host is None:
             raise NotFound(f"no host runs {component}", hint="give a node a role that includes it")
         return host
+
+    # --- its own APIs -----------------------------------------------------------------------------------------------
+
+    def login(self, site: Site) -> CloudLogin:
+        """As the cloud's administrator, by the internal endpoint. Raises NotFound before keystone was configured."""
+        identity = component_named(self.components, IDENTITY)
+        (entry,) = catalog_entries(identity, self.view(site))
+        password = self.secrets.get(ADMIN_SECRET)["password"]
+        return CloudLogin(entry.internal, ADMIN, password, region=site.openstack.region)
+
+    def catalog(self, site: Site, component: Component) -> tuple[CatalogItem, ...]:
+        """What keystone is to know of the component. Raises NotFound before the secrets were made."""
+        return tuple(
+            CatalogItem(
+                type=entry.type,
+                name=entry.name,
+                description=entry.description,
+                region=site.openstack.region,
+                urls={"public": entry.public, "internal": entry.internal, "admin": entry.admin},
+                user=entry.user,
+                password=self.secrets.get(entry.secret)["password"] if entry.user and entry.secret else "",
+                roles=entry.roles,
+            )
+            for entry in catalog_entries(component, self.view(site))
+        )
+
+    def zones(self, site: Site) -> dict[str, list[str]]:
+        """Zone → names of its compute hosts, as nova lists them."""
+        found: dict[str, list[str]] = {zone.name: [] for zone in site.zones}
+        for node in site.nodes:
+            if COMPUTE in self._on(site, node):
+                found[site.zone_of(node)].append(node.name)
+        return {zone: hosts for zone, hosts in found.items() if hosts}
 
     def _on(self, site: Site, node: Node) -> frozenset[str]:
         return frozenset(each.name for each in components_of(site, node, self.components))
