@@ -12,7 +12,7 @@ from levier.saga.conductor import Conductor
 from levier.saga.step import Step
 from levier.services.operation_run import OperationRun
 from tasks.operations import running
-from tasks.steps import DO, UNDO
+from tasks.steps import doing, undoing
 
 
 class PrefectHands:
@@ -40,12 +40,12 @@ class PrefectHands:
 
     async def do_step(self, step: Step[Any], target: str) -> None:
         """See Hands."""
-        await DO[step.name](self._run, target)
+        await doing(step)(self._run, target)
 
     async def undo_step(self, step: Step[Any], target: str) -> None:
         """See Hands. A step without an undo function gets no task: there would be nothing to see."""
         if self._run.acts_on_undo(step):
-            await UNDO[step.name](self._run, target)
+            await undoing(step)(self._run, target)
         else:
             await self._run.call(self._run.undo, step, target)
 

@@ -22,6 +22,7 @@ from levier.services.cloud import Cloud
 from levier.services.components import load_components
 from levier.services.context import NodeStep
 from levier.services.images import Images
+from levier.services.installation import Installation
 from levier.services.inventory_view import InventoryView
 from levier.services.netboot_process import SiteDhcp
 from levier.services.operations import Operations
@@ -37,7 +38,7 @@ from levier.services.set_aside import SetAside
 from levier.services.settings import Settings, load_settings
 from levier.services.sites import Sites
 from levier.services.steering import Steering
-from levier.services.steps.sequences import STEPS
+from levier.services.steps.registered import all_steps
 from levier.store.addresses import AddressStore
 from levier.store.base import open_engine
 from levier.store.boot import BootStore
@@ -67,12 +68,13 @@ def services() -> Services:
 def wire(
     settings: Settings,
     *,
-    steps: Iterable[NodeStep] = tuple(STEPS.values()),
+    steps: Iterable[NodeStep] | None = None,
     open_log: Callable[[str], StepLog] | None = None,
 ) -> Services:
     """Services over the places that `settings` names. Raises StoreUnavailable, IncompatibleVersion.
 
-    `steps` and `open_log` (by database URL) are where a rehearsal puts its faults: a step that fails, a log that dies.
+    `steps` (without them: all there are) and `open_log` (by database URL) are where a rehearsal puts its faults: a step
+    that fails, a log that dies.
     """
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
     engine = open_engine(settings.database_url)
@@ -84,18 +86,24 @@ def wire(
     boot_store = BootStore(engine)
     boot_entries = BootEntries(boot_store, seal=seal, dhcp=SiteDhcp(settings, sites))
     releases = Releases(ReleaseCatalogue(shipped_directory(), settings.release_definitions), settings.bundle_cache)
-    cloud = Cloud(load_components(), releases, store, addresses)
+    cloud = Cloud(load_components(), releases, store, addresses, settings.boot_port)
     provisioning = Provisioning(nodes, addresses, boot_entries, store, settings.image_cache, settings.patience, cloud)
     step_log = open_log(settings.database_url) if open_log else SqlStepLog(engine)
     saga = Saga(step_log, now, __version__, lease_s=settings.patience.lease_s)
     prefect = PrefectGateway(settings.prefect_api_url)
     agents_wait = StorePatience(limit_s=AGENT_PATIENCE_S)
     registry = StepRegistry()
-    registry.add(*steps)
+    registry.add(*(all_steps(cloud.components) if steps is None else steps))
     verbs = Verbs(step_log, SqlVerbLog(engine), registry, clock=now)
     inventory = InventoryView(nodes, addresses, boot_entries, host_key=provisioning.host_key)
     operations = Operations(
-        saga=saga, verbs=verbs, registry=registry, provisioning=provisioning, sites=sites, prefect=prefect
+        saga=saga,
+        verbs=verbs,
+        registry=registry,
+        provisioning=provisioning,
+        installation=Installation(cloud, provisioning),
+        sites=sites,
+        prefect=prefect,
     )
     return Services(
         settings=settings,

@@ -13,7 +13,6 @@ from levier.domain.errors import LevierError
 from levier.saga.step import Step, should_retry
 from levier.services.context import NodeContext
 from levier.services.operation_run import OperationRun
-from levier.services.steps.sequences import STEPS
 
 DELAYS_S = [2.0, 4.0, 8.0, 16.0]
 """Before the second, third … attempt. Whether there is one is decided by the class of the error."""
@@ -80,8 +79,14 @@ def _short(value: object) -> bool:
     return isinstance(value, str | int | float | bool) and len(str(value)) <= 80
 
 
-DO: dict[str, StepTask] = {name: do_task(step) for name, step in STEPS.items()}
-"""The task that does a step, by the step's name."""
+_TASKS: dict[tuple[str, str], StepTask] = {}
 
-UNDO: dict[str, StepTask] = {name: undo_task(step) for name, step in STEPS.items()}
-"""The task that undoes a step, by the step's name."""
+
+def doing(step: Step[NodeContext]) -> StepTask:
+    """The task that does the step: one for each step of a process."""
+    return _TASKS.setdefault(("do", step.name), do_task(step))
+
+
+def undoing(step: Step[NodeContext]) -> StepTask:
+    """The task that undoes the step: one for each step of a process."""
+    return _TASKS.setdefault(("undo", step.name), undo_task(step))

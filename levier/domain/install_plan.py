@@ -26,7 +26,8 @@ IDENTITY = "keystone"
 COMPUTE_API = "nova-api"
 """The component that knows availability zones."""
 
-TAKE = ("acquire-lease", "reach-host")
+REACH = "reach-host"
+TAKE = ("acquire-lease", REACH)
 """What is done on a host that is ready; others are expanded."""
 PACKAGES = "install-packages"
 UNPACK = "unpack-bundle"

@@ -43,6 +43,8 @@ class Cloud:
     releases: Releases
     secrets: SecretStore
     addresses: AddressStore
+    boot_port: int
+    """TCP port of the boot service, which serves bundles too."""
 
     # --- what is to be ----------------------------------------------------------------------------------------------
 
@@ -98,6 +100,12 @@ class Cloud:
         if host is None:
             raise NotFound(f"no host runs {component}", hint="give a node a role that includes it")
         return host
+
+    def bundle_url(self, site: Site, node: Node) -> str:
+        """Where the node's host fetches its bundle: Levier's boot service on the network the node boots from."""
+        network = site.network(str(site.boot_nic(node).network))
+        sha256 = self.bundle(site, node).manifest.sha256
+        return f"http://{network.server_address}:{self.boot_port}/bundles/{sha256}"
 
     # --- its own APIs -----------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import structlog
 
 from levier.domain.audit import PREFECT, OrderVerb
 from levier.domain.errors import Conflict, DriverError, IncompatibleVersion, InvalidRequest
+from levier.domain.install_plan import pillars, planned
 from levier.domain.node import require_operable
 from levier.domain.node_record import NodeRecord
 from levier.domain.operation import FINAL, SETTLED, OperationStatus, PlannedStep, Settlement
@@ -19,6 +20,7 @@ from levier.saga.step import StepRegistry
 from levier.saga.store_patience import StorePatience
 from levier.saga.verbs import Verbs, ways_out
 from levier.services.context import NodeStep, OperationTerms
+from levier.services.installation import Installation
 from levier.services.operation_run import OperationRun
 from levier.services.operation_view import as_map
 from levier.services.prefect_gateway import PrefectGateway
@@ -28,6 +30,8 @@ from levier.services.steps.record import DEPLOYABLE
 from levier.services.steps.sequences import INSPECT_OUT_OF_BAND, SEQUENCES
 
 WAVE_SIZE = 100
+INSTALL = "install"
+KINDS = (*SEQUENCES, INSTALL)
 log = structlog.get_logger()
 
 
@@ -41,6 +45,7 @@ class Operations:
         verbs: Verbs,
         registry: StepRegistry,
         provisioning: Provisioning,
+        installation: Installation,
         sites: Sites,
         prefect: PrefectGateway,
     ) -> None:
@@ -48,6 +53,7 @@ class Operations:
         self._verbs = verbs
         self._registry = registry
         self._provisioning = provisioning
+        self._installation = installation
         self._sites = sites
         self._prefect = prefect
 
@@ -59,7 +65,7 @@ class Operations:
         Raises InvalidRequest, NotFound or Conflict, before anything is touched, when it cannot be.
         """
         self._targets(kind, nodes, options)
-        flow_run = self._prefect.start(kind, {"nodes": list(nodes), **options})
+        flow_run = self._prefect.start(kind, options if kind == INSTALL else {"nodes": list(nodes), **options})
         return self.show(self.plan(kind, nodes, options, flow_run_id=flow_run, who=who))
 
     def plan(self, kind: str, nodes: Sequence[str], options: dict[str, Any], *, flow_run_id: str, who: str) -> str:
@@ -68,22 +74,32 @@ class Operations:
         if existing is not None:
             return existing
         revision, targets = self._targets(kind, nodes, options)
-        size = int(options.get("wave_size", WAVE_SIZE))
-        sequence = _sequence(kind, options)
-        plan = [
-            PlannedStep(step.name, node.name, wave=index // size)
-            for index, node in enumerate(targets)
-            for step in sequence
-        ]
+        plan, fixed = self._planned(kind, revision, targets, options)
         operation = self._saga.create(
             kind=kind,
             targets=[node.name for node in targets],
             plan=plan,
-            parameters={"revision": revision, **options},
+            parameters={"revision": revision, **options, **fixed},
             requested_by=who,
             key=flow_run_id,
         )
         return operation.id
+
+    def _planned(
+        self, kind: str, revision: int, targets: Sequence[Node], options: dict[str, Any]
+    ) -> tuple[Sequence[PlannedStep], dict[str, Any]]:
+        """The steps in order, and what else is fixed with them."""
+        if kind == INSTALL:
+            site = self._sites.site(revision)
+            stages = self._installation.stages(site, targets)
+            return planned(stages), {"pillars": sorted(pillars(site, self._installation.components))}
+        size = int(options.get("wave_size", WAVE_SIZE))
+        sequence = _sequence(kind, options)
+        return [
+            PlannedStep(step.name, node.name, wave=index // size)
+            for index, node in enumerate(targets)
+            for step in sequence
+        ], {}
 
     def runs(self, flow_run_id: str) -> bool:
         """Prefect says that the flow run runs, or says nothing now. Safe to repeat."""
@@ -168,11 +184,13 @@ class Operations:
 
     def _targets(self, kind: str, names: Sequence[str], options: dict[str, Any]) -> tuple[int, list[Node]]:
         """The nodes asked for, each found fit for the operation. Touches nothing."""
-        if kind not in SEQUENCES:
-            raise InvalidRequest(f"there is no operation {kind!r}", hint=f"choose one of: {', '.join(SEQUENCES)}")
+        if kind not in KINDS:
+            raise InvalidRequest(f"there is no operation {kind!r}", hint=f"choose one of: {', '.join(KINDS)}")
         if len(set(names)) != len(names):
             raise InvalidRequest("a node is named twice", hint="name each node once")
         revision, site = self._sites.current()
+        if kind == INSTALL:
+            return revision, self._installation.hosts(site, names, self._check_fit)
         fit = {r.name: r for r in self._provisioning.nodes.list()}
         wanted = [site.node(name) for name in names] or [
             n for n in site.nodes if fit[n.name].state in DEPLOYABLE and _free(fit[n.name])

@@ -15,6 +15,7 @@ from levier.saga.recovery import RunState
 FLOW_DEPLOYMENTS = {
     "expand": "expand/expand",
     "inspect": "inspect/inspect",
+    "install": "install/install",
     "rollback": "rollback/rollback",
     "recover": "recover/recover",
 }

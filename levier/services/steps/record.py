@@ -12,11 +12,12 @@ from levier.services.context import NodeContext
 DEPLOYABLE = (NodeState.ENROLLED, NodeState.AVAILABLE)
 
 
-def _state_before(ctx: NodeContext) -> JsonMap:
+def state_before(ctx: NodeContext) -> JsonMap:
+    """The node's state."""
     return {"state": ctx.services.nodes.get(ctx.name).state.value}
 
 
-def _back_to(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
+def back_to(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     """The node has the state from before the step; an enrolled node comes back by way of `available`."""
     state = NodeState(str(checkpoint.before["state"]))
     if state is NodeState.ENROLLED and ctx.services.nodes.get(ctx.name).state is NodeState.DEPLOYING:
@@ -25,7 +26,7 @@ def _back_to(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     return {"state": state.value}
 
 
-@step(name="mark-deploying", title="Record that the node is being deployed", undo=_back_to, before=_state_before)
+@step(name="mark-deploying", title="Record that the node is being deployed", undo=back_to, before=state_before)
 def mark_deploying(ctx: NodeContext) -> JsonMap:
     """The node is `deploying`; one that was enrolled has just been matched, and is `available` in between.
 
@@ -55,7 +56,7 @@ def _forget_ready(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     """The node's record says what it said before."""
     before = {k: v for k, v in checkpoint.before.items() if k != "state"}
     ctx.services.nodes.update_facts(ctx.name, fence=ctx.fence, **before)
-    return _back_to(ctx, checkpoint)
+    return back_to(ctx, checkpoint)
 
 
 @step(
@@ -102,9 +103,9 @@ def record_inventory(ctx: NodeContext) -> JsonMap:
     return {"serial": _serial(ctx)}
 
 
-@step(name="mark-available", title="Record that the node can be used", undo=_back_to, before=_state_before)
+@step(name="mark-available", title="Record that the node can be used", undo=back_to, before=state_before)
 def mark_available(ctx: NodeContext) -> JsonMap:
     """An enrolled node that passed inspection is `available`; any other state stays. Safe to repeat."""
     if ctx.services.nodes.get(ctx.name).state is NodeState.ENROLLED:
         ctx.services.nodes.set_state(ctx.name, NodeState.AVAILABLE, expected=[NodeState.ENROLLED], fence=ctx.fence)
-    return _state_before(ctx)
+    return state_before(ctx)
