@@ -16,7 +16,7 @@ class OperationRequest(BaseModel):
     """Which operation is wanted, on which nodes. Parameters are those of the flow of that name."""
 
     model_config = ConfigDict(extra="forbid")
-    kind: Literal["expand", "inspect"]
+    kind: Literal["expand", "inspect", "install"]
     nodes: list[str] = Field(default_factory=list)
     parallel: Annotated[int, Field(ge=1, le=500)] = 20
     wave_size: Annotated[int, Field(ge=1, le=500)] = 100
@@ -59,7 +59,15 @@ def start(request: OperationRequest, services: ServicesOf, who: Caller) -> dict[
     options: dict[str, Any] = {"parallel": request.parallel, "wave_size": request.wave_size}
     if request.kind == "inspect":
         options["in_band"] = request.in_band
+    if request.kind == "install":
+        options = {"parallel": request.parallel}
     return services.operations.start(request.kind, request.nodes, options, who=who)
+
+
+@router.get("/plans/install")
+def installation_plan(services: ServicesOf) -> list[dict[str, Any]]:
+    """What an installation would do, stage by stage; nothing is touched. 422, 404 or 409 when it cannot be."""
+    return services.operations.preview()
 
 
 @router.get("/recover")

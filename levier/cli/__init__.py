@@ -34,7 +34,7 @@ app.add_typer(node.boot_entries, name="boot-entry")
 app.add_typer(operation.app, name="operation")
 app.add_typer(lab.app, name="lab")
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(operation.expand, operation.inspect, operation.rollback, operation.recover),
+    *(operation.expand, operation.inspect, operation.install, operation.rollback, operation.recover),
     *(supervisor.up, supervisor.down, supervisor.status, demo),
 )
 for command in COMMANDS:

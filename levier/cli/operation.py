@@ -43,6 +43,24 @@ def inspect(
     _start({"kind": "inspect", "nodes": nodes or [], "parallel": parallel, "in_band": in_band}, detach, as_json)
 
 
+def install(
+    parallel: Parallel = 20,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
+    detach: Detach = False,
+    as_json: Json = False,
+) -> None:
+    """Take the site's hosts to a running OpenStack, from powered off if need be."""
+    stages = connect().get("/operations/plans/install")
+    if dry_run and as_json:
+        show_json(stages)
+        return
+    if not as_json:
+        rows = [{"stage": s["stage"], "hosts": ", ".join(s["hosts"]), "steps": len(s["steps"])} for s in stages]
+        show_rows(rows, ("stage", "hosts", "steps"), as_json=False)
+    if not dry_run:
+        _start({"kind": "install", "parallel": parallel}, detach, as_json)
+
+
 def rollback(operation: str, reason: WhyNot = "", detach: Detach = False, as_json: Json = False) -> None:
     """Undo an operation: every step of it, in reverse."""
     answer = connect().post(f"/operations/{operation}/rollback", {"reason": reason})

@@ -68,6 +68,19 @@ class Operations:
         flow_run = self._prefect.start(kind, options if kind == INSTALL else {"nodes": list(nodes), **options})
         return self.show(self.plan(kind, nodes, options, flow_run_id=flow_run, who=who))
 
+    def preview(self) -> list[dict[str, Any]]:
+        """The stages of an installation as it would be now: `stage`, `hosts`, `steps`. Touches nothing."""
+        revision, targets = self._targets(INSTALL, (), {})
+        stages = self._installation.stages(self._sites.site(revision), targets)
+        return [
+            {
+                "stage": stage.title,
+                "hosts": sorted({host for _, host in stage.steps}),
+                "steps": [{"step": step, "host": host} for step, host in stage.steps],
+            }
+            for stage in stages
+        ]
+
     def plan(self, kind: str, nodes: Sequence[str], options: dict[str, Any], *, flow_run_id: str, who: str) -> str:
         """The operation of this flow run is in the log; its id. Safe to repeat: a flow run has one operation."""
         existing = self._verbs.find(flow_run_id)
