@@ -29,6 +29,7 @@ COMPUTE_API = "nova-api"
 REACH = "reach-host"
 TAKE = ("acquire-lease", REACH)
 """What is done on a host that is ready; others are expanded."""
+SOURCES = "package-sources"
 PACKAGES = "install-packages"
 UNPACK = "unpack-bundle"
 ZONES = "availability-zones"
@@ -95,7 +96,7 @@ def install_stages(
     takes = [(step, host) for host in hosts for step in (expand if host in to_expand else TAKE)]
     stages = [
         InstallStage("hosts", tuple(takes)),
-        InstallStage("software", tuple((step, host) for host in hosts for step in (PACKAGES, UNPACK))),
+        InstallStage("software", tuple((step, host) for host in hosts for step in (SOURCES, PACKAGES, UNPACK))),
         *chain.from_iterable(_level(layout, names) for names in layout.levels),
         InstallStage("joined", tuple(layout.actions(layout.names, Moment.AFTER_JOIN))),
     ]

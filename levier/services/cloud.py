@@ -33,6 +33,8 @@ from levier.store.addresses import AddressStore
 ADMIN = "admin"
 ADMIN_SECRET = "keystone.admin"  # noqa: S105 - the name of it
 COMPUTE = "nova-compute"
+UNPACKING = ("python3", "tar", "zstd")
+"""What a host needs to be given a release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,15 @@ class Cloud:
         if host is None:
             raise NotFound(f"no host runs {component}", hint="give a node a role that includes it")
         return host
+
+    def packages(self, site: Site, node: Node) -> tuple[str, ...]:
+        """Packages of the distribution that the host needs, for its components and to be given the release. By name."""
+        wanted = {
+            name
+            for each in components_of(site, node, self.components)
+            for name in each.software.packages_on(node.image)
+        }
+        return tuple(sorted(wanted | set(self.bundle(site, node).manifest.os_packages) | set(UNPACKING)))
 
     def bundle_url(self, site: Site, node: Node) -> str:
         """Where the node's host fetches its bundle: Levier's boot service on the network the node boots from."""

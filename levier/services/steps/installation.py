@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from drivers.bundle.host import ensure_absent, ensure_unpacked, observe
+from drivers.packages import open_packages
 from levier.domain import install_plan
 from levier.domain.errors import OutcomeUnknown, Unreachable
 from levier.domain.node import NodeState
 from levier.domain.operation import JsonMap
+from levier.domain.packages import InstalledPackages, PackageManager, SourcesState
 from levier.saga.step import Checkpoint, Undo, step
 from levier.services.context import NodeContext
 from levier.services.steps.record import back_to, state_before
@@ -17,6 +19,63 @@ def reach_host(ctx: NodeContext) -> JsonMap:
     """The host answers with the key that was made for it. Safe to repeat."""
     facts = ctx.own_host().facts()
     return {"os": facts.os_pretty, "kernel": facts.kernel}
+
+
+def _packages(ctx: NodeContext) -> PackageManager:
+    host = ctx.own_host()
+    return open_packages(host, name=ctx.name, os_id=host.facts().os_id)
+
+
+def _sources_before(ctx: NodeContext) -> JsonMap:
+    return {"sources": _packages(ctx).sources().model_dump(mode="json")}
+
+
+def _restore_sources(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
+    """Packages come from where they came from; a host that no longer answers is abandoned with its disk."""
+    before = SourcesState.model_validate(checkpoint.before["sources"])
+    try:
+        return {"changed": list(_packages(ctx).restore_sources(before))}
+    except (Unreachable, OutcomeUnknown) as error:
+        return {"changed": [], "note": f"the host does not answer: {error}"}
+
+
+@step(
+    name=install_plan.SOURCES,
+    title="Say where packages come from",
+    undo=_restore_sources,
+    before=_sources_before,
+)
+def package_sources(ctx: NodeContext) -> JsonMap:
+    """Packages of the distribution come from where the site file says, or from the image's own sources."""
+    return {"changed": list(_packages(ctx).ensure_sources(ctx.site.site.packages))}
+
+
+def _installed_before(ctx: NodeContext) -> JsonMap:
+    return {"packages": _packages(ctx).installed().model_dump(mode="json")}
+
+
+def _restore_packages(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
+    """The host has the packages it had; one that no longer answers is abandoned with its disk."""
+    before = InstalledPackages.model_validate(checkpoint.before["packages"])
+    try:
+        return _packages(ctx).restore(before).model_dump(mode="json")
+    except (Unreachable, OutcomeUnknown) as error:
+        return {"note": f"the host does not answer: {error}"}
+
+
+@step(
+    name=install_plan.PACKAGES,
+    title="Install packages of the distribution",
+    undo=_restore_packages,
+    before=_installed_before,
+)
+def install_packages(ctx: NodeContext) -> JsonMap:
+    """Everything that the host's components need of its distribution is installed; none of it was started."""
+    names = ctx.cloud.packages(ctx.site, ctx.node)
+    manager = _packages(ctx)
+    if set(names) - manager.installed().versions.keys():
+        manager.refresh()
+    return manager.ensure_installed(names).model_dump(mode="json")
 
 
 def _bundles_before(ctx: NodeContext) -> JsonMap:
