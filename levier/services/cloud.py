@@ -105,11 +105,8 @@ class Cloud:
 
     def packages(self, site: Site, node: Node) -> tuple[str, ...]:
         """Packages of the distribution that the host needs, for its components and to be given the release. By name."""
-        wanted = {
-            name
-            for each in components_of(site, node, self.components)
-            for name in each.software.packages_on(node.image)
-        }
+        own = components_of(site, node, self.components)
+        wanted = {name for each in own for name in each.software.packages_on(node.image)}
         return tuple(sorted(wanted | set(self.bundle(site, node).manifest.os_packages) | set(UNPACKING)))
 
     def bundle_url(self, site: Site, node: Node) -> str:
