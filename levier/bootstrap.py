@@ -17,9 +17,9 @@ from levier.saga.store_patience import StorePatience, patient
 from levier.saga.verbs import Verbs
 from levier.services.boot import BootEntries
 from levier.services.boot_agents import BootAgents
-from levier.services.configurations import Configurations
 from levier.services.cloud import Cloud
-from levier.services.components import load_components
+from levier.services.components.installed import installed_components
+from levier.services.configurations import Configurations
 from levier.services.context import NodeStep
 from levier.services.images import Images
 from levier.services.installation import Installation
@@ -86,7 +86,7 @@ def wire(
     boot_store = BootStore(engine)
     boot_entries = BootEntries(boot_store, seal=seal, dhcp=SiteDhcp(settings, sites))
     releases = Releases(ReleaseCatalogue(shipped_directory(), settings.release_definitions), settings.bundle_cache)
-    cloud = Cloud(load_components(), releases, store, addresses, settings.boot_port)
+    cloud = Cloud(installed_components(), releases, store, addresses, settings.boot_port)
     provisioning = Provisioning(nodes, addresses, boot_entries, store, settings.image_cache, settings.patience, cloud)
     step_log = open_log(settings.database_url) if open_log else SqlStepLog(engine)
     saga = Saga(step_log, now, __version__, lease_s=settings.patience.lease_s)

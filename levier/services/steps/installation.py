@@ -8,6 +8,7 @@ from levier.domain import install_plan
 from levier.domain.errors import OutcomeUnknown, Unreachable
 from levier.domain.node import NodeState
 from levier.domain.operation import JsonMap
+from levier.domain.package_sources import PackageSources
 from levier.domain.packages import InstalledPackages, PackageManager, SourcesState
 from levier.saga.step import Checkpoint, Undo, step
 from levier.services.context import NodeContext
@@ -47,7 +48,7 @@ def _restore_sources(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
 )
 def package_sources(ctx: NodeContext) -> JsonMap:
     """Packages of the distribution come from where the site file says, or from the image's own sources."""
-    return {"changed": list(_packages(ctx).ensure_sources(ctx.site.site.packages))}
+    return {"changed": list(_packages(ctx).ensure_sources(ctx.site.site.packages or PackageSources()))}
 
 
 def _installed_before(ctx: NodeContext) -> JsonMap:
