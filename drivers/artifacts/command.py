@@ -11,6 +11,8 @@ from pathlib import Path
 from levier.domain.errors import InvalidRequest, OutcomeUnknown, Rejected
 
 _TAIL_LINES = 12
+_UMASK = 0o022
+"""What is built is for others to read; services, which keep theirs to themselves, build it too."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -63,6 +65,7 @@ def run_tool(
             timeout=timeout_s,
             cwd=cwd,
             env=environment,
+            umask=_UMASK,
             check=False,
         )
     except FileNotFoundError as error:

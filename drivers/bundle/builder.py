@@ -170,14 +170,13 @@ def _prepare(plan: _Plan, work: Path, wheels: Iterable[Path]) -> Sandbox:
     # /dev/shm holds the semaphores of Python's process pools.
     for directory in (_WORK, f"{_WORK}/home", f"{_WORK}/cache", "/dev/shm", plan.location):  # noqa: S108
         sandbox.make_directory(directory)
-    store = sandbox.inside(f"{_WORK}/wheels")
-    store.mkdir()
+    store = sandbox.make_directory(f"{_WORK}/wheels", owner=0)
     for wheel in wheels:
         if not (store / wheel.name).exists():
             os.link(wheel, store / wheel.name)
-    shutil.copy2(uv_binary(), sandbox.inside(f"{_WORK}/uv"))
-    sandbox.inside(f"{_WORK}/lock.txt").write_text(plan.release.lock.text, encoding="utf-8")
-    sandbox.inside(f"{_WORK}/build.txt").write_text(plan.release.build_lock.text, encoding="utf-8")
+    sandbox.add(uv_binary(), f"{_WORK}/uv", mode=0o755)
+    sandbox.write(f"{_WORK}/lock.txt", plan.release.lock.text)
+    sandbox.write(f"{_WORK}/build.txt", plan.release.build_lock.text)
     return sandbox
 
 
@@ -210,7 +209,7 @@ def _compile(plan: _Plan, sandbox: Sandbox) -> None:
     Valid whatever the files' times say (PEP 552, unchecked hashes), because all of them are set to one. What is no
     valid Python is left alone: templates and samples of packages, which nobody imports.
     """
-    shutil.copyfile(_HERE / _COMPILER, sandbox.inside(f"{_WORK}/{_COMPILER}"))
+    sandbox.add(_HERE / _COMPILER, f"{_WORK}/{_COMPILER}")
     python, library = f"{plan.location}/bin/python", f"{plan.location}/lib"
     sandbox.run([python, "-B", "-I", f"{_WORK}/{_COMPILER}", library], timeout_s=1200)
 

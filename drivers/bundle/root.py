@@ -160,6 +160,7 @@ def _make(root: BuildRoot, cache: Path) -> None:
 def unpack_root(root: BuildRoot, target: Path) -> None:
     """The directory `target` is the root file system."""
     target.mkdir()
+    target.chmod(0o755)  # whatever the umask: the builder works in it
     run_tool(
         ["tar", "--extract", "--zstd", "--numeric-owner", "--file", str(root.archive), "--directory", str(target)],
         timeout_s=600,

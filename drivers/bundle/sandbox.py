@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -45,12 +46,25 @@ class Sandbox:
         """Where this machine sees a path of the root."""
         return self.root / str(path).lstrip("/")
 
-    def make_directory(self, path: str) -> Path:
-        """A directory of the root that the builder may write; parents are root's."""
+    def make_directory(self, path: str, *, owner: int = BUILDER_UID) -> Path:
+        """A directory of the root that the builder may write, unless it is another's; parents are root's."""
         place = self.inside(path)
-        place.mkdir(parents=True, exist_ok=True)
-        os.chown(place, BUILDER_UID, BUILDER_UID)
+        for each in (*reversed(place.parents), place):
+            if not each.exists():
+                each.mkdir()
+                each.chmod(0o755)  # whatever the umask
+        os.chown(place, owner, owner)
         return place
+
+    def add(self, source: Path, path: str, *, mode: int = 0o644) -> None:
+        """A copy of the file `source` is in the root, readable by the builder."""
+        shutil.copyfile(source, self.inside(path))
+        self.inside(path).chmod(mode)
+
+    def write(self, path: str, text: str) -> None:
+        """A file of the root has this text, and the builder may read it."""
+        self.inside(path).write_text(text, encoding="utf-8")
+        self.inside(path).chmod(0o644)
 
     def run(self, command: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None) -> str:
         """The program ended well in the root; its output. Raises Rejected with the end of its output, OutcomeUnknown.

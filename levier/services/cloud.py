@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from drivers.bundle import Bundle
@@ -59,10 +60,10 @@ class Cloud:
         """The component on the host, secrets as references. Raises InvalidRequest as rendering does."""
         return render_component(self.components, component, site=site, view=self.view(site), host=host)
 
-    def configuration(self, rendered: RenderedComponent) -> HostConfiguration:
+    def configuration(self, rendered: RenderedComponent, view: SiteView) -> HostConfiguration:
         """Users, directories and files of the component on the host, with its secrets, which exist afterwards."""
         component = component_named(self.components, rendered.component)
-        self.ensure_secrets(component)
+        self.ensure_secrets(component, public_hosts=(view.public_host,))
         return HostConfiguration(
             users=tuple(User(name=u.name, groups=u.groups, home=u.home, shell=u.shell) for u in component.users),
             directories=tuple(
@@ -84,10 +85,13 @@ class Cloud:
         """The text with values in the place of references to secrets. Raises NotFound."""
         return resolved(text, self.secrets, file_format=rendered_for)
 
-    def ensure_secrets(self, component: Component) -> None:
-        """Every secret that the component's files refer to exists, whoever brings it into the world."""
+    def ensure_secrets(self, component: Component, *, public_hosts: Sequence[str] = ()) -> None:
+        """Every secret that the component's files refer to exists, whoever brings it into the world.
+
+        `public_hosts` are the names and addresses that a certificate is made out to.
+        """
         owners = [each for each in self.components.values() if {s.name for s in each.secrets} & component.known_secrets]
-        make_secrets(owners, self.secrets)
+        make_secrets(owners, self.secrets, public_hosts=public_hosts)
 
     def bundle(self, site: Site, node: Node) -> Bundle:
         """The bundle of the site's release for the node's image. Raises NotFound with the command that builds it."""

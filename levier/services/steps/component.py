@@ -68,7 +68,7 @@ def configure(component: Component) -> NodeStep:
     )
     def do(ctx: NodeContext) -> JsonMap:
         rendered = _rendered(ctx, component)
-        wanted, host = ctx.cloud.configuration(rendered), ctx.own_host()
+        wanted, host = ctx.cloud.configuration(rendered, ctx.cloud.view(ctx.site)), ctx.own_host()
         keep(host, wanted, name=_kept(ctx, component))
         if component.software.bundle:
             ensure_current(host, component.name, str(ctx.outputs(install_plan.UNPACK)["identity"]))

@@ -18,6 +18,8 @@ def all_steps(components: Components) -> tuple[NodeStep, ...]:
     """What an operation may consist of, by whatever plan. Names are unique, or the registry refuses them."""
     own: tuple[NodeStep, ...] = (
         installation.reach_host,
+        installation.package_sources,
+        installation.install_packages,
         installation.unpack_bundle,
         cloud.zones,
         installation.mark_in_service,
