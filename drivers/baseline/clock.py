@@ -23,14 +23,20 @@ def clock_offset_s(host: RemoteHost) -> float:
     return int(said) + 0.5 - now
 
 
-def verify_clock(host: RemoteHost, *, timeout_s: float, check: Callable[[], None] | None = None) -> float:
-    """The host's clock is right to 5 minutes; its offset in seconds. Waits `timeout_s` for it to be set right.
+def verify_clock(
+    host: RemoteHost,
+    *,
+    timeout_s: float,
+    tolerance_s: float = TOLERANCE_S,
+    check: Callable[[], None] | None = None,
+) -> float:
+    """The host's clock is right to `tolerance_s`; its offset in seconds. Waits `timeout_s` for it to be set right.
 
     `check` is called at every look, and ends the waiting by raising. Changes nothing, safe to repeat. Raises Rejected
     with the offset.
     """
     deadline = time.monotonic() + timeout_s
-    while abs(offset_s := clock_offset_s(host)) > TOLERANCE_S:
+    while abs(offset_s := clock_offset_s(host)) > tolerance_s:
         if check is not None:
             check()
         if time.monotonic() + _POLL_S > deadline:

@@ -1,6 +1,7 @@
 """What runs on a host and how it is configured: users, directories, files, systemd units. Over any RemoteHost."""
 
 from drivers.host.configuration import Directory, File, HostConfiguration, User, keep, put, put_back
+from drivers.host.ports import listeners
 from drivers.host.units import UnitState, ensure_running, observe_units, put_units_back
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "User",
     "ensure_running",
     "keep",
+    "listeners",
     "observe_units",
     "put",
     "put_back",

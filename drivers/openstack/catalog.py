@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from keystoneauth1.exceptions import Unauthorized
+from keystoneauth1.identity.v3 import Password
 from openstack.connection import Connection
 from openstack.identity.v3._proxy import Proxy
 from pydantic import BaseModel, ConfigDict, Field
@@ -55,7 +57,7 @@ def find(cloud: Connection, items: Sequence[CatalogItem]) -> Found:
 def ensure(cloud: Connection, items: Sequence[CatalogItem]) -> tuple[str, ...]:
     """Each service, its endpoints and its user with his roles are as `items` say; what was changed, in words.
 
-    Safe to repeat: then only passwords are set, to what they are.
+    Safe to repeat. A password is set only when it is not accepted: setting it would end every token of its user.
     """
     changed: list[str] = []
     for item in items:
@@ -115,6 +117,20 @@ def _user(cloud: Connection, name: str) -> Any:
     return _identity(cloud).find_user(name, domain_id=DOMAIN)
 
 
+def _accepts(cloud: Connection, item: CatalogItem) -> bool:
+    login = Password(
+        auth_url=str(cloud.config.get_auth_args()["auth_url"]),
+        username=item.user,
+        password=item.password,
+        user_domain_id=DOMAIN,
+        unscoped=True,
+    )
+    try:
+        return bool(login.get_token(cloud.session))
+    except Unauthorized:
+        return False
+
+
 def _ensure_user(cloud: Connection, item: CatalogItem) -> list[str]:
     changed = []
     user = _user(cloud, str(item.user))
@@ -125,8 +141,9 @@ def _ensure_user(cloud: Connection, item: CatalogItem) -> list[str]:
     if user is None:
         user = _identity(cloud).create_user(name=item.user, domain_id=DOMAIN, password=item.password)
         changed.append(f"user {item.user}")
-    else:
+    elif not _accepts(cloud, item):
         _identity(cloud).update_user(user, password=item.password)
+        changed.append(f"password of {item.user}")
     for name in item.roles:
         role = _identity(cloud).find_role(name) or _identity(cloud).create_role(name=name)
         if not _identity(cloud).validate_user_has_project_role(project, user, role):

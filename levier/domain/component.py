@@ -369,6 +369,8 @@ class Component(_Frozen):
     """Users of the message queue."""
     catalog: tuple[CatalogService, ...] = ()
     """Services in keystone's catalogue."""
+    ports: tuple[Port, ...] = ()
+    """TCP ports that it listens on beside those of its services in the catalogue."""
     actions: tuple[Action, ...] = ()
     """What is done once, in this order."""
     health: Health | None = None
@@ -403,6 +405,11 @@ class Component(_Frozen):
     def action(self, name: str) -> Action:
         """The action of that name; KeyError when there is none."""
         return {each.name: each for each in self.actions}[name]
+
+    @property
+    def tcp_ports(self) -> tuple[int, ...]:
+        """Every TCP port that it listens on, on each of its hosts."""
+        return (*self.ports, *(service.endpoint.port for service in self.catalog))
 
     @property
     def known_secrets(self) -> frozenset[str]:

@@ -25,6 +25,8 @@ IDENTITY = "keystone"
 """The component with the catalogue of services."""
 COMPUTE_API = "nova-api"
 """The component that knows availability zones."""
+COMPUTE = "nova-compute"
+"""The component that runs servers."""
 
 REACH = "reach-host"
 TAKE = ("acquire-lease", REACH)
@@ -32,6 +34,7 @@ TAKE = ("acquire-lease", REACH)
 SOURCES = "package-sources"
 PACKAGES = "install-packages"
 UNPACK = "unpack-bundle"
+COMPUTES = "computes-registered"
 ZONES = "availability-zones"
 IN_SERVICE = "mark-in-service"
 
@@ -98,10 +101,8 @@ def install_stages(
         InstallStage("hosts", tuple(takes)),
         InstallStage("software", tuple((step, host) for host in hosts for step in (SOURCES, PACKAGES, UNPACK))),
         *chain.from_iterable(_level(layout, names) for names in layout.levels),
-        InstallStage("joined", tuple(layout.actions(layout.names, Moment.AFTER_JOIN))),
+        InstallStage("joined", tuple(layout.joined())),
     ]
-    if host := layout.first(COMPUTE_API):
-        stages.append(InstallStage("zones", ((ZONES, host),)))
     stages.append(InstallStage("in service", tuple((IN_SERVICE, host) for host in hosts)))
     return tuple(stage for stage in stages if stage.steps)
 
@@ -156,6 +157,15 @@ class _Layout:
         for name in self.names:
             of(name)
         return tuple(tuple(n for n in self.names if depth[n] == d) for d in range(max(depth.values(), default=-1) + 1))
+
+    def joined(self) -> Iterator[Placed]:
+        """Compute hosts become known to nova: seen, mapped to their cell, in their zones."""
+        api = self.first(COMPUTE_API) if self.hosts_with(COMPUTE) else None
+        if api:
+            yield COMPUTES, api
+        yield from self.actions(self.names, Moment.AFTER_JOIN)
+        if api:
+            yield ZONES, api
 
     def actions(self, names: Iterable[str], moment: Moment) -> Iterator[Placed]:
         for name in names:

@@ -12,7 +12,7 @@ from drivers.openstack.connection import CloudLogin
 from levier.domain.component import Component, FileFormat
 from levier.domain.component_placement import component_named
 from levier.domain.errors import InvalidRequest, NotFound
-from levier.domain.install_plan import IDENTITY
+from levier.domain.install_plan import COMPUTE, IDENTITY
 from levier.domain.site import Node, Site
 from levier.services.components import (
     ComponentSet,
@@ -33,7 +33,6 @@ from levier.store.addresses import AddressStore
 
 ADMIN = "admin"
 ADMIN_SECRET = "keystone.admin"  # noqa: S105 - the name of it
-COMPUTE = "nova-compute"
 UNPACKING = ("python3", "tar", "zstd")
 """What a host needs to be given a release."""
 
@@ -101,7 +100,7 @@ class Cloud:
 
     def first_host(self, site: Site, component: str) -> str:
         """The first host that runs the component. Raises NotFound when none does."""
-        hosts = (node.name for node in site.nodes if component in self._on(site, node))
+        hosts = (node.name for node in site.nodes if component in self.on(site, node))
         host = next(hosts, None)
         if host is None:
             raise NotFound(f"no host runs {component}", hint="give a node a role that includes it")
@@ -148,9 +147,10 @@ class Cloud:
         """Zone → names of its compute hosts, as nova lists them."""
         found: dict[str, list[str]] = {zone.name: [] for zone in site.zones}
         for node in site.nodes:
-            if COMPUTE in self._on(site, node):
+            if COMPUTE in self.on(site, node):
                 found[site.zone_of(node)].append(node.name)
         return {zone: hosts for zone, hosts in found.items() if hosts}
 
-    def _on(self, site: Site, node: Node) -> frozenset[str]:
+    def on(self, site: Site, node: Node) -> frozenset[str]:
+        """Names of the node's components."""
         return frozenset(each.name for each in components_of(site, node, self.components))

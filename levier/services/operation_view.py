@@ -65,6 +65,7 @@ def _step(step: StepStatus) -> dict[str, Any]:
         "attempts": step.attempts,
         "duration_s": step.duration_s,
         "undo": step.undo.value,
+        "changed": (step.outputs or {}).get("changed"),
         "skipped": dict(step.skipped) if step.skipped is not None else None,
         "error": f"{error.error}: {error.message}" if error else None,
         "hint": error.hint if error else None,

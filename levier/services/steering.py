@@ -6,6 +6,7 @@ from typing import Any
 
 from levier.domain.audit import OrderVerb, required_reason
 from levier.domain.errors import Conflict
+from levier.domain.install_plan import IN_SERVICE
 from levier.domain.node import NodeState
 from levier.domain.operation import SETTLED, OperationState, OperationStatus
 from levier.saga.engine import Saga
@@ -123,11 +124,17 @@ class Steering:
         return self._operations.show(operation, flow_run=flow_run) | {"flow_run": flow_run}
 
     def _refuse_taken_nodes(self, status: OperationStatus) -> None:
-        """Undoing a host that another operation holds, or that carries load by now, is not what `rollback` means."""
+        """Undoing a host that another operation holds, or that carries load by now, is not what `rollback` means.
+
+        An installation that put a host in service takes it out again; whether it carries load is looked at then.
+        """
+        own = {step.target for step in status.stands if step.step == IN_SERVICE}
         for record in self._provisioning.nodes.list():
             if record.name not in status.operation.targets:
                 continue
             if record.operation and record.operation != status.id:
                 raise held_by(record.name, record.operation)
+            if record.state is NodeState.IN_SERVICE and record.name in own:
+                continue
             if record.state in (NodeState.IN_SERVICE, NodeState.DRAINING):
                 raise Conflict(f"node {record.name} is {record.state} by now", hint="drain and retire it instead")

@@ -47,6 +47,18 @@ def database_restore(file: str) -> str:
     return f"set -eu\nexec mariadb < {shlex.quote(file)}\n"
 
 
+def schema_version(name: str) -> str:
+    """Shell text that prints the version of the database's schema as alembic notes it; nothing without one. Pure.
+
+    Every service of OpenStack keeps it in the table `alembic_version` (alembic's default).
+    """
+    query = (  # names of databases are words, checked when the component was read
+        "SELECT IF(COUNT(*), 'SELECT version_num FROM `{0}`.alembic_version ORDER BY 1', 'DO 0') "
+        "FROM information_schema.tables WHERE table_schema = '{0}' AND table_name = 'alembic_version'"
+    ).replace("{0}", name)
+    return f"set -eu\nmariadb -BN -e {shlex.quote(query)} | mariadb -BN\n"
+
+
 def message_queue_script(user: MessageQueueUser) -> str:
     """Shell text after which the user exists, has the secret's password and may do everything in his virtual host.
 

@@ -9,13 +9,22 @@ from openstack.connection import Connection
 
 from drivers.openstack import catalog as keystone
 from drivers.openstack.catalog import CatalogItem, Found
+from drivers.openstack.computes import missing_computes, servers_on, volumes_on
 from drivers.openstack.connection import cloud_connection
 from drivers.openstack.zones import ensure_zones, find_zones, restore_zones
 from levier.domain import install_plan
 from levier.domain.component import Component
+from levier.domain.errors import Conflict, Rejected
 from levier.domain.operation import JsonMap
-from levier.saga.step import Checkpoint, step
+from levier.saga.step import Checkpoint, Undo, step
 from levier.services.context import NodeContext, NodeStep
+from levier.services.polling import wait_for
+
+_COMPUTE = "nova-compute"
+_VOLUME = "cinder-volume"
+_SHOWN = 5
+_REGISTRATION_S = 180.0
+"""A compute service reports every 10 s; one on a slow machine starts for a minute."""
 
 
 @contextmanager
@@ -54,6 +63,27 @@ def catalog(component: Component) -> NodeStep:
     return do
 
 
+@step(name=install_plan.COMPUTES, title="Wait until nova sees every compute host up", undo=Undo.NO_EFFECT)
+def computes(ctx: NodeContext) -> JsonMap:
+    """Nova sees the compute service of every compute host up. Safe to repeat. Raises Rejected naming the others."""
+    hosts = [host for hosts in ctx.cloud.zones(ctx.site).values() for host in hosts]
+    missing: dict[str, str] = {}
+    with _cloud(ctx) as cloud:
+
+        def look() -> bool:
+            nonlocal missing
+            missing = missing_computes(cloud, hosts)
+            return not missing
+
+        if wait_for(look, timeout_s=_REGISTRATION_S, check=ctx.check) is None:
+            words = ", ".join(f"{host} ({why})" for host, why in missing.items())
+            raise Rejected(
+                f"compute hosts did not register within {_REGISTRATION_S:g} s: {words}",
+                hint="on each of them: journalctl -u levier-nova-compute; resume the operation when it is mended",
+            )
+    return {"changed": [], "computes": hosts}
+
+
 def _zones_before(ctx: NodeContext) -> JsonMap:
     with _cloud(ctx) as cloud:
         return {"zones": find_zones(cloud)}
@@ -75,3 +105,19 @@ def zones(ctx: NodeContext) -> JsonMap:
     """Each zone of the site is an availability zone with the compute hosts that stand in it. Safe to repeat."""
     with _cloud(ctx) as cloud:
         return {"changed": list(ensure_zones(cloud, ctx.cloud.zones(ctx.site)))}
+
+
+def refuse_load(ctx: NodeContext) -> None:
+    """The host carries no server and stores no volume. Raises Conflict naming what it carries."""
+    own = ctx.cloud.on(ctx.site, ctx.node)
+    if not own & {_COMPUTE, _VOLUME}:
+        return
+    with _cloud(ctx) as cloud:
+        load = [f"server {name}" for name in (servers_on(cloud, ctx.name) if _COMPUTE in own else ())]
+        load += [f"volume {name}" for name in (volumes_on(cloud, ctx.name) if _VOLUME in own else ())]
+    if load:
+        raise Conflict(
+            f"{ctx.name} carries load that would be lost: {', '.join(load[:_SHOWN])}"
+            + (f" and {len(load) - _SHOWN} more" if len(load) > _SHOWN else ""),
+            hint="move or delete it, then resume the operation",
+        )

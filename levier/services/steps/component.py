@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 from drivers.bundle.host import current, ensure_current
-from drivers.host import UnitState, ensure_running, keep, observe_units, put, put_back, put_units_back
+from drivers.host import UnitState, ensure_running, keep, listeners, observe_units, put, put_back, put_units_back
 from drivers.host.configuration import KEPT
 from levier.domain import install_plan
 from levier.domain.component import Action, Component, HttpCheck
-from levier.domain.errors import Busy, OutcomeUnknown, Rejected, Unreachable
+from levier.domain.errors import Busy, Conflict, Rejected
 from levier.domain.operation import JsonMap
 from levier.domain.ssh import CommandResult, RemoteHost
 from levier.saga.step import Checkpoint, Undo, step
 from levier.services.components import RenderedComponent, shell_script
-from levier.services.components.databases import database_dump, database_restore
+from levier.services.components.databases import database_dump, database_restore, schema_version
 from levier.services.context import NodeContext, NodeStep
 from levier.services.polling import wait_for
+from levier.services.steps.lost import unless_lost
 
 _LAST_CHARACTERS = 1500
 _HEALTH_TIMEOUT_S = 60.0
@@ -50,19 +51,16 @@ def configure(component: Component) -> NodeStep:
     """Users, directories and files of the component are in place, and it is linked to its release."""
 
     def put_configuration_back(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
-        """The host has its earlier configuration; one that no longer answers keeps none, its disk is abandoned next."""
-        try:
-            before = checkpoint.before.get("link")
-            if component.software.bundle:
-                ensure_current(ctx.own_host(), component.name, None if before is None else str(before))
-            return {"changed": list(put_back(ctx.own_host(), name=_kept(ctx, component)))}
-        except (Unreachable, OutcomeUnknown) as error:
-            return {"changed": [], "note": f"the host does not answer: {error}"}
+        """The host has its earlier configuration."""
+        before = checkpoint.before.get("link")
+        if component.software.bundle:
+            ensure_current(ctx.own_host(), component.name, None if before is None else str(before))
+        return {"changed": list(put_back(ctx.own_host(), name=_kept(ctx, component)))}
 
     @step(
         name=install_plan.configure(component.name),
         title=f"Configure {component.name}",
-        undo=put_configuration_back,
+        undo=unless_lost(put_configuration_back),
         before=lambda ctx: {"link": current(ctx.own_host(), component.name)} if component.software.bundle else {},
         needs=(install_plan.UNPACK,) if component.software.bundle else (),
     )
@@ -70,9 +68,12 @@ def configure(component: Component) -> NodeStep:
         rendered = _rendered(ctx, component)
         wanted, host = ctx.cloud.configuration(rendered, ctx.cloud.view(ctx.site)), ctx.own_host()
         keep(host, wanted, name=_kept(ctx, component))
+        changed = []
         if component.software.bundle:
-            ensure_current(host, component.name, str(ctx.outputs(install_plan.UNPACK)["identity"]))
-        return {"changed": list(put(host, wanted)), "files": [file.path for file in rendered.files]}
+            identity = str(ctx.outputs(install_plan.UNPACK)["identity"])
+            before = ensure_current(host, component.name, identity)
+            changed += [f"link to {identity}"] if before != identity else []
+        return {"changed": [*changed, *put(host, wanted)], "files": [file.path for file in rendered.files]}
 
     return do
 
@@ -92,15 +93,32 @@ def act(component: Component, action: Action) -> NodeStep:
         wanted = _action(_rendered(ctx, component), action.name)
         host = ctx.own_host()
         if wanted.done_when is not None and _run(host, wanted, wanted.done_when).exit_status == 0:
-            return {"already": True}
+            return {"changed": []}
+        schemas = _schemas(ctx, wanted)
         for database in wanted.dump_before:
             _dump(ctx, component, wanted, database)
         result = _run(host, wanted, wanted.command)
         if result.exit_status:
             _fail(ctx, component, wanted, result)
-        return {"already": False, "seconds": round(result.duration_s, 1)}
+        return _said(wanted, schemas, _schemas(ctx, wanted)) | {"seconds": round(result.duration_s, 1)}
 
     return do
+
+
+def _said(action: Action, before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, Any]:
+    """What the action changed: schemas that have another version now. Of other commands that may be repeated nobody
+    knows whether they changed anything: those say nothing."""
+    if action.dump_before:
+        return {"changed": [f"schema of {name}" for name in after if after[name] != before[name]]}
+    return {} if action.repeatable else {"changed": [action.name]}
+
+
+def _schemas(ctx: NodeContext, action: Action) -> dict[str, str]:
+    """Database → the version of its schema as alembic notes it; empty when there is none yet."""
+    if not action.dump_before:
+        return {}
+    with ctx.host_of(install_plan.DATABASES) as host:
+        return {name: host.run(schema_version(name), timeout_s=_HEALTH_TIMEOUT_S).stdout for name in action.dump_before}
 
 
 def _action(rendered: RenderedComponent, name: str) -> Action:
@@ -174,24 +192,38 @@ def start(component: Component) -> NodeStep:
 
     def put_back_units(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
         states = [UnitState.model_validate(each) for each in checkpoint.before.get("units", ())]
-        try:
-            return {"changed": list(put_units_back(ctx.own_host(), states))}
-        except (Unreachable, OutcomeUnknown) as error:
-            return {"changed": [], "note": f"the host does not answer: {error}"}
+        return {"changed": list(put_units_back(ctx.own_host(), states))}
 
     @step(
         name=install_plan.start(component.name),
         title=f"Start {component.name}",
-        undo=put_back_units,
+        undo=unless_lost(put_back_units),
         before=before,
     )
     def do(ctx: NodeContext) -> JsonMap:
         rendered, host = _rendered(ctx, component), ctx.own_host()
         files = [file.path for file in rendered.files if file.restarts]
+        _refuse_taken_ports(ctx, component, host)
         started = ensure_running(host, rendered.units, files=files)
-        return {"started": list(started), "healthy_after_s": _wait_until_healthy(ctx, host, rendered)}
+        return {"changed": list(started), "healthy_after_s": _wait_until_healthy(ctx, host, rendered)}
 
     return do
+
+
+def _refuse_taken_ports(ctx: NodeContext, component: Component, host: RemoteHost) -> None:
+    """Nobody else listens where the component will. Raises Conflict naming the port and the program.
+
+    Of a component that runs already the ports are taken by itself.
+    """
+    if not component.tcp_ports or any(s.active for s in observe_units(host, [u.name for u in component.units])):
+        return
+    taken = listeners(host, component.tcp_ports)
+    if taken:
+        words = ", ".join(f"port {port} is taken by {program}" for port, program in taken.items())
+        raise Conflict(
+            f"{component.name} cannot be started on {ctx.name}: {words}",
+            hint=f"end that program on {ctx.name} (ss -ltnp shows it), then resume the operation",
+        )
 
 
 def _wait_until_healthy(ctx: NodeContext, host: RemoteHost, rendered: RenderedComponent) -> float:

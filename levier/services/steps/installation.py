@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+from drivers.baseline import verify_clock
 from drivers.bundle.host import ensure_absent, ensure_unpacked, observe
 from drivers.packages import open_packages
 from levier.domain import install_plan
-from levier.domain.errors import OutcomeUnknown, Unreachable
+from levier.domain.errors import Rejected
 from levier.domain.node import NodeState
 from levier.domain.operation import JsonMap
 from levier.domain.package_sources import PackageSources
-from levier.domain.packages import InstalledPackages, PackageManager, SourcesState
+from levier.domain.packages import InstalledPackages, PackageChange, PackageManager, SourcesState
 from levier.saga.step import Checkpoint, Undo, step
 from levier.services.context import NodeContext
+from levier.services.steps.cloud import refuse_load
+from levier.services.steps.lost import unless_lost
 from levier.services.steps.record import back_to, state_before
+
+_CLOCK_TOLERANCE_S = 10.0
 
 
 @step(name=install_plan.REACH, title="Log in to the host by SSH", undo=Undo.NO_EFFECT)
 def reach_host(ctx: NodeContext) -> JsonMap:
-    """The host answers with the key that was made for it. Safe to repeat."""
-    facts = ctx.own_host().facts()
-    return {"os": facts.os_pretty, "kernel": facts.kernel}
+    """The host answers with the key that was made for it, and its clock is right to 10 seconds. Safe to repeat.
+
+    Services that are late by a minute count as dead to each other (nova, service_down_time). Raises Rejected with the
+    offset.
+    """
+    host = ctx.own_host()
+    facts = host.facts()
+    try:
+        patience_s = ctx.services.patience.clock_timeout_s
+        offset_s = verify_clock(host, timeout_s=patience_s, tolerance_s=_CLOCK_TOLERANCE_S, check=ctx.check)
+    except Rejected as error:
+        raise Rejected(f"{ctx.name}: {error.message}", hint=error.hint) from error
+    return {"changed": [], "os": facts.os_pretty, "kernel": facts.kernel, "clock_offset_s": round(offset_s, 1)}
 
 
 def _packages(ctx: NodeContext) -> PackageManager:
@@ -32,18 +47,15 @@ def _sources_before(ctx: NodeContext) -> JsonMap:
 
 
 def _restore_sources(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
-    """Packages come from where they came from; a host that no longer answers is abandoned with its disk."""
+    """Packages come from where they came from."""
     before = SourcesState.model_validate(checkpoint.before["sources"])
-    try:
-        return {"changed": list(_packages(ctx).restore_sources(before))}
-    except (Unreachable, OutcomeUnknown) as error:
-        return {"changed": [], "note": f"the host does not answer: {error}"}
+    return {"changed": list(_packages(ctx).restore_sources(before))}
 
 
 @step(
     name=install_plan.SOURCES,
     title="Say where packages come from",
-    undo=_restore_sources,
+    undo=unless_lost(_restore_sources),
     before=_sources_before,
 )
 def package_sources(ctx: NodeContext) -> JsonMap:
@@ -56,18 +68,23 @@ def _installed_before(ctx: NodeContext) -> JsonMap:
 
 
 def _restore_packages(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
-    """The host has the packages it had; one that no longer answers is abandoned with its disk."""
+    """The host has the packages it had."""
     before = InstalledPackages.model_validate(checkpoint.before["packages"])
-    try:
-        return _packages(ctx).restore(before).model_dump(mode="json")
-    except (Unreachable, OutcomeUnknown) as error:
-        return {"note": f"the host does not answer: {error}"}
+    return {"changed": _words(_packages(ctx).restore(before))}
+
+
+def _words(change: PackageChange) -> list[str]:
+    return [
+        *(f"{name} {version}" for name, version in change.added.items()),
+        *(f"{name} was {version}" for name, version in change.changed.items()),
+        *(f"{name} removed" for name in change.removed),
+    ]
 
 
 @step(
     name=install_plan.PACKAGES,
     title="Install packages of the distribution",
-    undo=_restore_packages,
+    undo=unless_lost(_restore_packages),
     before=_installed_before,
 )
 def install_packages(ctx: NodeContext) -> JsonMap:
@@ -76,7 +93,7 @@ def install_packages(ctx: NodeContext) -> JsonMap:
     manager = _packages(ctx)
     if set(names) - manager.installed().versions.keys():
         manager.refresh()
-    return manager.ensure_installed(names).model_dump(mode="json")
+    return {"changed": _words(manager.ensure_installed(names))}
 
 
 def _bundles_before(ctx: NodeContext) -> JsonMap:
@@ -85,20 +102,17 @@ def _bundles_before(ctx: NodeContext) -> JsonMap:
 
 
 def _remove_bundle(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
-    """The host has no release that it did not have before; one that no longer answers is abandoned with its disk."""
+    """The host has no release that it did not have before."""
     identity = ctx.cloud.bundle(ctx.site, ctx.node).manifest.identity
     if identity in checkpoint.before.get("identities", ()):
-        return {"removed": None}
-    try:
-        return {"removed": identity if ensure_absent(ctx.own_host(), identity) else None}
-    except (Unreachable, OutcomeUnknown) as error:
-        return {"removed": None, "note": f"the host does not answer: {error}"}
+        return {"changed": []}
+    return {"changed": [identity] if ensure_absent(ctx.own_host(), identity) else []}
 
 
 @step(
     name=install_plan.UNPACK,
     title="Fetch the release and unpack it beside others",
-    undo=_remove_bundle,
+    undo=unless_lost(_remove_bundle),
     before=_bundles_before,
 )
 def unpack_bundle(ctx: NodeContext) -> JsonMap:
@@ -108,19 +122,27 @@ def unpack_bundle(ctx: NodeContext) -> JsonMap:
     return {
         "release": manifest.release,
         "identity": manifest.identity,
-        "was_present": delivery.was_present,
+        "changed": [] if delivery.was_present else [manifest.identity],
         "fetched_mib": round(delivery.fetched_bytes / 2**20, 1),
     }
+
+
+def _out_of_service(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
+    """The node is what it was. Raises Conflict when it was not in service, and carries load by now."""
+    if checkpoint.before.get("state") != NodeState.IN_SERVICE.value:
+        refuse_load(ctx)
+    return back_to(ctx, checkpoint)
 
 
 @step(
     name=install_plan.IN_SERVICE,
     title="Record that the host may carry workload",
-    undo=back_to,
+    undo=_out_of_service,
     before=state_before,
 )
 def mark_in_service(ctx: NodeContext) -> JsonMap:
     """The node is `in_service`. Safe to repeat."""
+    before = ctx.services.nodes.get(ctx.name).state
     expected = [NodeState.READY, NodeState.IN_SERVICE]
     ctx.services.nodes.set_state(ctx.name, NodeState.IN_SERVICE, expected=expected, fence=ctx.fence)
-    return {"state": NodeState.IN_SERVICE.value}
+    return {"changed": [] if before is NodeState.IN_SERVICE else [NodeState.IN_SERVICE.value]}

@@ -56,9 +56,10 @@ def databases(component: Component) -> NodeStep:
     )
     def do(ctx: NodeContext) -> JsonMap:
         ctx.cloud.ensure_secrets(component)
+        present = set(_sql(ctx.own_host(), "SHOW DATABASES;\n").split())
         text = "".join(database_statements(each) for each in component.databases)
         _sql(ctx.own_host(), ctx.cloud.clear(text))
-        return {"databases": [each.name for each in component.databases]}
+        return {"changed": [each.name for each in component.databases if each.name not in present]}
 
     return do
 
@@ -90,9 +91,10 @@ def queue_users(component: Component) -> NodeStep:
     )
     def do(ctx: NodeContext) -> JsonMap:
         ctx.cloud.ensure_secrets(component)
+        present = _users(ctx.own_host())
         for each in component.message_queue:
             _make_user(ctx, each)
-        return {"users": [each.user for each in component.message_queue]}
+        return {"changed": [each.user for each in component.message_queue if each.user not in present]}
 
     return do
 
