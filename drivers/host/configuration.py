@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
-from importlib import resources
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from drivers.host.script import run_function
 from levier.domain.errors import InvalidRequest
 from levier.domain.ssh import RemoteHost
 
@@ -97,6 +97,5 @@ def _run(host: RemoteHost, call: str, lines: Iterable[str]) -> list[str]:
     given = list(lines)
     if any("\n" in line for line in given):
         raise InvalidRequest("a name holds a line break", hint="names of users, directories and files are one line")
-    functions = resources.files("drivers.host").joinpath("configuration.sh").read_text(encoding="utf-8")
     text = "".join(f"{line}\n" for line in given).encode()
-    return host.run(f"{functions}\n{call}", timeout_s=_TIMEOUT_S, stdin=text).stdout.splitlines()
+    return run_function(host, "configuration.sh", call, timeout_s=_TIMEOUT_S, stdin=text)

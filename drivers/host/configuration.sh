@@ -73,7 +73,10 @@ put_back() {
     while read -r kind what a b c name; do
         [ "$kind" = directory ] || continue
         if [ "$what" = absent ]; then
-            # It was made by the operation, and so was everything in it.
+            # It was made by the operation, and so was everything in it and mounted on it.
+            awk -v top="$a/" 'index($2, top) == 1 { print $2 }' /proc/self/mounts | tac | while read -r mount; do
+                umount -- "$(printf %b "$mount")"  # blanks are written as octal numbers there
+            done
             if [ -d "$a" ]; then rm -rf --one-file-system -- "$a"; echo "$a"; fi
         elif [ -d "$name" ] && [ "$(stat -c '%a %U %G' -- "$name")" != "$a $b $c" ]; then
             chown -- "$b:$c" "$name"; chmod -- "0$a" "$name"; echo "$name"

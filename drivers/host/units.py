@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from importlib import resources
 
 from pydantic import BaseModel, ConfigDict
 
+from drivers.host.script import run_function
 from levier.domain.errors import MalformedReply, Rejected
 from levier.domain.ssh import RemoteHost
 
@@ -110,5 +110,4 @@ def _state(line: str) -> UnitState:
 
 
 def _run(host: RemoteHost, call: str) -> list[str]:
-    functions = resources.files("drivers.host").joinpath("units.sh").read_text(encoding="utf-8")
-    return host.run(f"{functions}\n{call}", timeout_s=_TIMEOUT_S).stdout.splitlines()
+    return run_function(host, "units.sh", call, timeout_s=_TIMEOUT_S)

@@ -105,6 +105,17 @@ def test_what_is_kept_is_the_state_before_the_first_attempt(host: RemoteHost) ->
     assert seen(host) == before
 
 
+def test_what_was_mounted_in_a_directory_of_the_operation_is_unmounted(host: RemoteHost) -> None:
+    before = seen(host)
+    keep(host, WANTED, name=OPERATION)
+    put(host, WANTED)
+    place = f"{WANTED.directories[0].path}/a share"
+    host.run(f"mkdir '{place}' && mount -t tmpfs share '{place}' && touch '{place}/file'")
+    put_back(host, name=OPERATION)
+    assert seen(host) == before
+    assert "share" not in host.run("cat /proc/mounts").stdout
+
+
 def test_what_is_kept_is_for_root_only(host: RemoteHost) -> None:
     place = keep(host, WANTED, name=OPERATION)
     modes = host.run(f"find {place} -printf '%m\\n' | sort -u").stdout.split()
