@@ -18,6 +18,7 @@ from levier.saga.verbs import Verbs
 from levier.services.boot import BootEntries
 from levier.services.boot_agents import BootAgents
 from levier.services.cloud import Cloud
+from levier.services.cloud_access import CloudAccess
 from levier.services.components.installed import installed_components
 from levier.services.configurations import Configurations
 from levier.services.context import NodeStep
@@ -109,6 +110,7 @@ def wire(
         settings=settings,
         sites=sites,
         configurations=Configurations(sites, addresses, ConfigurationStore(engine)),
+        cloud_access=CloudAccess(cloud, sites, now),
         inventory=inventory,
         operations=operations,
         steering=Steering(saga=saga, verbs=verbs, operations=operations, provisioning=provisioning, prefect=prefect),

@@ -91,4 +91,5 @@ put_back() {
     done < "$1/backwards"
     mv -T -- "$1" "$1.gone"
     rm -rf -- "$1.gone"
+    rmdir --ignore-fail-on-non-empty -- "$(dirname -- "$1")"
 }

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from levier import __version__
-from levier.api import configurations, images, nodes, operations, ramdisks, releases, sites, stored_secrets
+from levier.api import cloud, configurations, images, nodes, operations, ramdisks, releases, sites, stored_secrets
 from levier.api.auth import require_token
 from levier.domain.errors import LevierError
 from levier.domain.retry import treatment_of
@@ -20,7 +20,7 @@ def create_app(services: Services, *, token: str) -> FastAPI:
     app.state.services = services
     app.add_exception_handler(LevierError, _problem)
     guarded = APIRouter(prefix="/v1", dependencies=[Depends(require_token(token))])
-    for module in (sites, configurations, nodes, stored_secrets, images, ramdisks, releases, operations):
+    for module in (sites, configurations, cloud, nodes, stored_secrets, images, ramdisks, releases, operations):
         guarded.include_router(module.router)
     guarded.add_api_route("/openapi.json", app.openapi, methods=["GET"], include_in_schema=False)
     app.include_router(guarded)

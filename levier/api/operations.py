@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from levier.api.access import Caller, ServicesOf
@@ -65,9 +65,9 @@ def start(request: OperationRequest, services: ServicesOf, who: Caller) -> dict[
 
 
 @router.get("/plans/install")
-def installation_plan(services: ServicesOf) -> list[dict[str, Any]]:
+def installation_plan(services: ServicesOf, parallel: Annotated[int, Query(ge=1, le=500)] = 20) -> list[dict[str, Any]]:
     """What an installation would do, stage by stage; nothing is touched. 422, 404 or 409 when it cannot be."""
-    return services.operations.preview()
+    return services.operations.preview(parallel=parallel)
 
 
 @router.get("/recover")

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from levier import __version__
-from levier.cli import component, config, image, node, operation, ramdisk, release, secret, site
+from levier.cli import cloud, component, config, image, node, operation, ramdisk, release, secret, site
 from levier.cli.output import errors, say
 from levier.demo.scenario import demo
 from levier.domain.errors import LevierError
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.add_typer(site.app, name="site")
 app.add_typer(component.app, name="component")
 app.add_typer(config.app, name="config")
+app.add_typer(cloud.app, name="cloud")
 app.add_typer(secret.app, name="secret")
 app.add_typer(image.app, name="image")
 app.add_typer(ramdisk.app, name="ramdisk")

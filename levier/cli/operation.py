@@ -17,6 +17,9 @@ Nodes = Annotated[list[str] | None, typer.Argument(help="Node names; all nodes t
 Detach = Annotated[bool, typer.Option("--detach", help="Return at once; watch with `levier operation watch`.")]
 Parallel = Annotated[int, typer.Option(min=1, max=500, help="Nodes worked on at the same time.")]
 
+_FEW = 6
+_MINUTES_FROM_S = 120
+
 WhyNot = Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit.")]
 Why = Annotated[str, typer.Option("--reason", help="Why, for whoever reads the audit; it may not be blank.")]
 
@@ -50,15 +53,42 @@ def install(
     as_json: Json = False,
 ) -> None:
     """Take the site's hosts to a running OpenStack, from powered off if need be."""
-    stages = connect().get("/operations/plans/install")
+    stages = connect().get("/operations/plans/install", parallel=parallel)
     if dry_run and as_json:
         show_json(stages)
         return
     if not as_json:
-        rows = [{"stage": s["stage"], "hosts": ", ".join(s["hosts"]), "steps": len(s["steps"])} for s in stages]
-        show_rows(rows, ("stage", "hosts", "steps"), as_json=False)
+        _show_plan(stages)
     if not dry_run:
         _start({"kind": "install", "parallel": parallel}, detach, as_json)
+
+
+def _show_plan(stages: list[dict[str, Any]]) -> None:
+    """Stage by stage: which hosts take which steps, and about how long that lasts."""
+    rows = []
+    for number, stage in enumerate(stages, start=1):
+        for index, group in enumerate(stage["steps"]):
+            first = index == 0
+            rows.append(
+                {
+                    "stage": f"{number}. {stage['stage'].split(' ')[0]}" if first else "",
+                    "hosts": _few(group["hosts"]),
+                    "steps": ", ".join(group["steps"]),
+                    "about": _about(stage["estimate_s"]) if first else "",
+                }
+            )
+    show_rows(rows, ("stage", "hosts", "steps", "about"), as_json=False)
+    count = sum(len(group["hosts"]) * len(group["steps"]) for stage in stages for group in stage["steps"])
+    total_s = sum(stage["estimate_s"] for stage in stages)
+    say(f"{count} steps in {len(stages)} stages, each after the one before; about {_about(total_s)} in all")
+
+
+def _few(hosts: list[str]) -> str:
+    return ", ".join(hosts) if len(hosts) <= _FEW else f"{', '.join(hosts[:_FEW])} and {len(hosts) - _FEW} more"
+
+
+def _about(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= _MINUTES_FROM_S else f"{seconds:.0f} s"
 
 
 def rollback(operation: str, reason: WhyNot = "", detach: Detach = False, as_json: Json = False) -> None:

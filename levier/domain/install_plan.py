@@ -79,6 +79,16 @@ class InstallStage:
     title: str
     steps: tuple[Placed, ...]
 
+    def by_hosts(self) -> list[tuple[list[str], list[str]]]:
+        """Steps in order, and the hosts on which exactly these are taken."""
+        own: dict[str, list[str]] = {}
+        for step, host in self.steps:
+            own.setdefault(host, []).append(step)
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for host, steps in own.items():
+            alike.setdefault(tuple(steps), []).append(host)
+        return [(list(steps), hosts) for steps, hosts in alike.items()]
+
 
 def install_stages(
     site: Site, components: Components, *, expand: Sequence[str], to_expand: Collection[str]
@@ -182,14 +192,18 @@ class _Layout:
 
 def _level(layout: _Layout, names: tuple[str, ...]) -> tuple[InstallStage, ...]:
     """Components that need nothing of each other: prepared, started, and what they do then."""
-    title = ", ".join(names)
     hosts = {name: layout.hosts_with(name) for name in names}
     return (
-        InstallStage(f"configure {title}", tuple(_preparations(layout, names))),
-        InstallStage(f"prepare {title}", tuple(layout.actions(names, Moment.BEFORE_START))),
-        InstallStage(f"start {title}", tuple((start(name), host) for name in names for host in hosts[name])),
-        InstallStage(f"complete {title}", tuple(layout.actions(names, Moment.AFTER_START))),
+        InstallStage(f"configure {', '.join(names)}", tuple(_preparations(layout, names))),
+        _acting("prepare", layout, names, Moment.BEFORE_START),
+        InstallStage(f"start {', '.join(names)}", tuple((start(name), host) for name in names for host in hosts[name])),
+        _acting("complete", layout, names, Moment.AFTER_START),
     )
+
+
+def _acting(verb: str, layout: _Layout, names: Iterable[str], moment: Moment) -> InstallStage:
+    own = [name for name in names if any(action.when is moment for action in layout.components[name].actions)]
+    return InstallStage(f"{verb} {', '.join(own)}", tuple(layout.actions(own, moment)))
 
 
 def _preparations(layout: _Layout, names: tuple[str, ...]) -> Iterator[Placed]:

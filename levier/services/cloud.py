@@ -27,12 +27,16 @@ from levier.services.components import (
     ensure_secrets as make_secrets,
 )
 from levier.services.components.catalog import catalog_entries
+from levier.services.components.site_ca import authority_certificate, check_server_certificate, is_signed_by
+from levier.services.components.view import PROXY
 from levier.services.releases import Releases
 from levier.services.secrets import SecretStore
 from levier.store.addresses import AddressStore
 
 ADMIN = "admin"
 ADMIN_SECRET = "keystone.admin"  # noqa: S105 - the name of it
+CERTIFICATE = "haproxy.certificate"
+"""The secret that holds key and certificate of the public endpoints; an operator may bring it."""
 UNPACKING = ("python3", "tar", "zstd")
 """What a host needs to be given a release."""
 
@@ -126,6 +130,24 @@ class Cloud:
         (entry,) = catalog_entries(identity, self.view(site))
         password = self.secrets.get(ADMIN_SECRET)["password"]
         return CloudLogin(entry.internal, ADMIN, password, region=site.openstack.region)
+
+    def public_identity_url(self, site: Site) -> str:
+        """Where keystone is offered to the cloud's users. Raises NotFound when a host has no address yet."""
+        (entry,) = catalog_entries(component_named(self.components, IDENTITY), self.view(site))
+        return entry.public
+
+    def public_ca(self, site: Site) -> str | None:
+        """What clients of the public endpoints must trust, in PEM; None: what they trust anyhow is enough."""
+        if not self.view(site).runs(PROXY):
+            return None
+        authority = authority_certificate(self.secrets)
+        return authority if is_signed_by(self.secrets.get(CERTIFICATE)["pem"], authority) else None
+
+    def check_certificate(self, site: Site) -> None:
+        """The certificate of the public endpoints, if there is one yet, is of use for them. Raises InvalidRequest."""
+        if CERTIFICATE in self.secrets.names():
+            host = site.openstack.public_host
+            check_server_certificate(self.secrets.get(CERTIFICATE)["pem"], None if host is None else str(host))
 
     def catalog(self, site: Site, component: Component) -> tuple[CatalogItem, ...]:
         """What keystone is to know of the component. Raises NotFound before the secrets were made."""

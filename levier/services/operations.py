@@ -12,8 +12,9 @@ from levier.domain.errors import Conflict, DriverError, IncompatibleVersion, Inv
 from levier.domain.install_plan import pillars, planned
 from levier.domain.node import require_operable
 from levier.domain.node_record import NodeRecord
-from levier.domain.operation import FINAL, SETTLED, OperationStatus, PlannedStep, Settlement
+from levier.domain.operation import FINAL, SETTLED, OperationState, OperationStatus, PlannedStep, Settlement
 from levier.domain.site import Node, Site
+from levier.domain.step_estimates import learnt
 from levier.saga.engine import Saga
 from levier.saga.recovery import MAX_TAKEOVERS, RunState
 from levier.saga.step import StepRegistry
@@ -30,6 +31,8 @@ from levier.services.steps.record import DEPLOYABLE
 from levier.services.steps.sequences import INSPECT_OUT_OF_BAND, SEQUENCES
 
 WAVE_SIZE = 100
+_LEARN_FROM = 20
+"""Operations whose durations count for estimates."""
 INSTALL = "install"
 KINDS = (*SEQUENCES, INSTALL)
 log = structlog.get_logger()
@@ -68,18 +71,11 @@ class Operations:
         flow_run = self._prefect.start(kind, options if kind == INSTALL else {"nodes": list(nodes), **options})
         return self.show(self.plan(kind, nodes, options, flow_run_id=flow_run, who=who))
 
-    def preview(self) -> list[dict[str, Any]]:
-        """The stages of an installation as it would be now: `stage`, `hosts`, `steps`. Touches nothing."""
+    def preview(self, *, parallel: int) -> list[dict[str, Any]]:
+        """The stages of an installation as it would be now: `stage`, `steps`, `estimate_s`. Touches nothing."""
         revision, targets = self._targets(INSTALL, (), {})
-        stages = self._installation.stages(self._sites.site(revision), targets)
-        return [
-            {
-                "stage": stage.title,
-                "hosts": sorted({host for _, host in stage.steps}),
-                "steps": [{"step": step, "host": host} for step, host in stage.steps],
-            }
-            for stage in stages
-        ]
+        estimates = learnt(self._saga.statuses(states=[OperationState.SUCCEEDED], limit=_LEARN_FROM))
+        return self._installation.preview(self._sites.site(revision), targets, estimates, parallel=parallel)
 
     def plan(self, kind: str, nodes: Sequence[str], options: dict[str, Any], *, flow_run_id: str, who: str) -> str:
         """The operation of this flow run is in the log; its id. Safe to repeat: a flow run has one operation."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from levier.services.boot import BootEntries
 from levier.services.boot_agents import BootAgents
+from levier.services.cloud_access import CloudAccess
 from levier.services.configurations import Configurations
 from levier.services.images import Images
 from levier.services.inventory_view import InventoryView
@@ -26,6 +27,7 @@ class Services:
     settings: Settings
     sites: Sites
     configurations: Configurations
+    cloud_access: CloudAccess
     inventory: InventoryView
     operations: Operations
     steering: Steering

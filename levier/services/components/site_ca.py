@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from typing import Protocol
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -67,6 +68,61 @@ def server_certificate(authority: Mapping[str, str], hosts: Sequence[str]) -> st
     builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     certificate = builder.sign(signer, hashes.SHA256())
     return _pem_key(key) + certificate.public_bytes(Encoding.PEM).decode() + authority["certificate"]
+
+
+def is_signed_by(pem: str, authority: str) -> bool:
+    """Whether the first certificate in `pem` was issued by the `authority` in PEM. Pure."""
+    try:
+        _leaf(pem).verify_directly_issued_by(x509.load_pem_x509_certificate(authority.encode()))
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def check_server_certificate(pem: str, host: str | None) -> None:
+    """`pem` holds a key, its certificate, which is valid now, and for `host` when one is given. Pure.
+
+    Raises InvalidRequest with the first thing that is wrong.
+    """
+    certificate, now = _leaf(pem), datetime.now(UTC)
+    try:
+        key = load_pem_private_key(pem.encode(), password=None)
+    except (ValueError, TypeError) as error:
+        raise _unusable(f"holds no private key in clear PEM: {error}") from error
+    if key.public_key() != certificate.public_key():
+        raise _unusable("its key is not that of its first certificate")
+    if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+        raise _unusable(
+            f"is valid from {certificate.not_valid_before_utc:%Y-%m-%d} to {certificate.not_valid_after_utc:%Y-%m-%d}"
+        )
+    if host is not None and not _covers(certificate, host):
+        raise _unusable(f"is not made out to {host}")
+
+
+def _unusable(why: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"the certificate of the public endpoints {why}",
+        hint="give another: levier secret set haproxy.certificate; or delete it, and Levier makes one",
+    )
+
+
+def _leaf(pem: str) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificates(pem.encode())[0]
+    except ValueError as error:
+        raise _unusable(f"cannot be read: {error}") from error
+
+
+def _covers(certificate: x509.Certificate, host: str) -> bool:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    wanted = _general_name(host)
+    if isinstance(wanted, x509.IPAddress):
+        return wanted.value in names.get_values_for_type(x509.IPAddress)
+    offered = names.get_values_for_type(x509.DNSName)
+    return host in offered or f"*.{host.partition('.')[2]}" in offered
 
 
 def _new_authority() -> dict[str, str]:

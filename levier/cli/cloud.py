@@ -1,0 +1,75 @@
+"""`levier cloud …`: the installed cloud."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from levier.cli.client import connect
+from levier.cli.output import say, show_json
+from levier.domain.errors import InvalidRequest
+
+app = typer.Typer(help="The installed cloud.", no_args_is_help=True)
+FILE = "clouds.yaml"
+
+
+@app.callback()
+def cloud() -> None:
+    """Keeps `access` a command of its own while it is the only one."""
+
+
+@app.command()
+def access(
+    directory: Annotated[Path, typer.Option(help="Where clouds.yaml goes; `~/.config/openstack` is looked at too.")] = (
+        Path()
+    ),
+    name: Annotated[str | None, typer.Option(help="The cloud's name in it; the site's if none is given.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Write a login as the cloud's administrator into clouds.yaml; other clouds in it stay."""
+    present = _present(directory / FILE)
+    granted = connect().post("/cloud/access")
+    cloud_name = name or str(granted["name"])
+    entry = dict(granted["entry"])
+    if granted["ca"]:
+        ca = (directory / f"{cloud_name}-ca.pem").absolute()
+        _write(ca, granted["ca"])
+        entry["cacert"] = str(ca)
+    present["clouds"][cloud_name] = entry
+    text = io.StringIO()
+    YAML().dump(present, text)
+    _write(directory / FILE, text.getvalue())
+    if as_json:
+        show_json({"file": str(directory / FILE), "cloud": cloud_name, "credential": granted["credential"]})
+        return
+    say(f"{directory / FILE}: cloud {cloud_name}, {entry['auth']['auth_url']}")
+    say(f"  use it       openstack --os-cloud {cloud_name} server list --all-projects")
+    say(f"  take it back openstack --os-cloud {cloud_name} application credential delete {granted['credential']}")
+
+
+def _present(file: Path) -> dict[str, Any]:
+    """What is in the file. Raises InvalidRequest when it is none of its kind, before anything is asked for."""
+    if not file.exists():
+        return {"clouds": {}}
+    try:
+        content = YAML().load(file.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        raise InvalidRequest(f"{file} is no YAML: {error}", hint="mend or move it, or use --directory") from error
+    if not isinstance(content, dict) or not isinstance(content.get("clouds"), dict):
+        raise InvalidRequest(f"{file} lists no clouds", hint="mend or move it, or use --directory")
+    return content
+
+
+def _write(file: Path, text: str) -> None:
+    """The file has this text, readable by its owner only; never half of it."""
+    part = file.with_name(f".{file.name}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
+    part.replace(file)
