@@ -110,7 +110,7 @@ def wire(
         settings=settings,
         sites=sites,
         configurations=Configurations(sites, addresses, ConfigurationStore(engine)),
-        cloud_access=CloudAccess(cloud, sites, now),
+        cloud_access=CloudAccess(cloud, sites),
         inventory=inventory,
         operations=operations,
         steering=Steering(saga=saga, verbs=verbs, operations=operations, provisioning=provisioning, prefect=prefect),

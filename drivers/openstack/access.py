@@ -14,20 +14,36 @@ from levier.domain.errors import Unsupported
 class ApplicationCredential:
     """A login of its own that can be taken back on its own."""
 
-    name: str
     id: str
     secret: str = field(repr=False)
     """Keystone tells it once, and never again."""
 
 
-def new_application_credential(cloud: Connection, *, name: str, description: str) -> ApplicationCredential:
-    """A new application credential with the roles of the one who is logged in, on his project.
+def find_credential(cloud: Connection, name: str) -> str | None:
+    """The identity of the application credential of that name of the one who is logged in; None without one."""
+    own = _identity(cloud).application_credentials(str(cloud.current_user_id))
+    return next((str(each.id) for each in own if each.name == name), None)
 
-    Not safe to repeat: names are unique. Raises Conflict when the name is taken.
+
+def new_credential(cloud: Connection, name: str, *, description: str) -> ApplicationCredential:
+    """A new application credential with the roles of the one who is logged in; an older one of that name is gone.
+
     Source: keystone API reference, POST /v3/users/{user_id}/application_credentials.
     """
-    identity = cloud.identity
-    if not isinstance(identity, Proxy):
+    remove_credential(cloud, name)
+    made = _identity(cloud).create_application_credential(str(cloud.current_user_id), name, description=description)
+    return ApplicationCredential(str(made.id), str(made.secret))
+
+
+def remove_credential(cloud: Connection, name: str) -> bool:
+    """There is no application credential of that name; whether there was one. Safe to repeat."""
+    present = find_credential(cloud, name)
+    if present is not None:
+        _identity(cloud).delete_application_credential(str(cloud.current_user_id), present)
+    return present is not None
+
+
+def _identity(cloud: Connection) -> Proxy:
+    if not isinstance(cloud.identity, Proxy):
         raise Unsupported("the cloud's identity service speaks version 2 only", hint="Levier's clouds speak version 3")
-    made = identity.create_application_credential(str(cloud.current_user_id), name, description=description)
-    return ApplicationCredential(made.name, made.id, str(made.secret))
+    return cloud.identity

@@ -11,7 +11,7 @@ from levier.api.access import Caller, ServicesOf
 router = APIRouter(prefix="/cloud", tags=["capacity"])
 
 
-@router.post("/access", status_code=201)
+@router.get("/access")
 def access(services: ServicesOf, who: Caller) -> dict[str, Any]:
-    """A new login to the cloud as its administrator. Its secret is in this answer and nowhere else."""
-    return services.cloud_access.grant(who=who)
+    """The operators' login to the cloud, secret included: `entry` is for a clouds.yaml. 404 before an installation."""
+    return services.cloud_access.show(who=who)

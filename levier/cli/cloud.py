@@ -17,6 +17,7 @@ from levier.domain.errors import InvalidRequest
 
 app = typer.Typer(help="The installed cloud.", no_args_is_help=True)
 FILE = "clouds.yaml"
+_NEVER_WRAPPED = 4096
 
 
 @app.callback()
@@ -32,9 +33,9 @@ def access(
     name: Annotated[str | None, typer.Option(help="The cloud's name in it; the site's if none is given.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Write a login as the cloud's administrator into clouds.yaml; other clouds in it stay."""
+    """Write the operators' login to the cloud into clouds.yaml; other clouds in it stay."""
     present = _present(directory / FILE)
-    granted = connect().post("/cloud/access")
+    granted = connect().get("/cloud/access")
     cloud_name = name or str(granted["name"])
     entry = dict(granted["entry"])
     if granted["ca"]:
@@ -43,14 +44,15 @@ def access(
         entry["cacert"] = str(ca)
     present["clouds"][cloud_name] = entry
     text = io.StringIO()
-    YAML().dump(present, text)
+    yaml = YAML()
+    yaml.width = _NEVER_WRAPPED
+    yaml.dump(present, text)
     _write(directory / FILE, text.getvalue())
     if as_json:
-        show_json({"file": str(directory / FILE), "cloud": cloud_name, "credential": granted["credential"]})
+        show_json({"file": str(directory / FILE), "cloud": cloud_name})
         return
     say(f"{directory / FILE}: cloud {cloud_name}, {entry['auth']['auth_url']}")
-    say(f"  use it       openstack --os-cloud {cloud_name} server list --all-projects")
-    say(f"  take it back openstack --os-cloud {cloud_name} application credential delete {granted['credential']}")
+    say(f"use it: openstack --os-cloud {cloud_name} server list --all-projects")
 
 
 def _present(file: Path) -> dict[str, Any]:

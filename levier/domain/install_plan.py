@@ -34,6 +34,7 @@ TAKE = ("acquire-lease", REACH)
 SOURCES = "package-sources"
 PACKAGES = "install-packages"
 UNPACK = "unpack-bundle"
+ACCESS = "operators-access"
 COMPUTES = "computes-registered"
 ZONES = "availability-zones"
 IN_SERVICE = "mark-in-service"
@@ -169,7 +170,9 @@ class _Layout:
         return tuple(tuple(n for n in self.names if depth[n] == d) for d in range(max(depth.values(), default=-1) + 1))
 
     def joined(self) -> Iterator[Placed]:
-        """Compute hosts become known to nova: seen, mapped to their cell, in their zones."""
+        """Operators get in; compute hosts become known to nova: seen, mapped to their cell, in their zones."""
+        if identity := self.first(IDENTITY):
+            yield ACCESS, identity
         api = self.first(COMPUTE_API) if self.hosts_with(COMPUTE) else None
         if api:
             yield COMPUTES, api

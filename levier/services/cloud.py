@@ -27,7 +27,14 @@ from levier.services.components import (
     ensure_secrets as make_secrets,
 )
 from levier.services.components.catalog import catalog_entries
-from levier.services.components.site_ca import authority_certificate, check_server_certificate, is_signed_by
+from levier.services.components.site_ca import (
+    authority_certificate,
+    check_server_certificate,
+    ensure_authority,
+    is_signed_by,
+    server_certificate,
+    still_fits,
+)
 from levier.services.components.view import PROXY
 from levier.services.releases import Releases
 from levier.services.secrets import SecretStore
@@ -35,6 +42,10 @@ from levier.store.addresses import AddressStore
 
 ADMIN = "admin"
 ADMIN_SECRET = "keystone.admin"  # noqa: S105 - the name of it
+ACCESS = "levier-operators"
+"""The application credential of the operators."""
+ACCESS_SECRET = "cloud.access"  # noqa: S105 - the name of it
+"""The secret that holds its `id` and `secret`."""
 CERTIFICATE = "haproxy.certificate"
 """The secret that holds key and certificate of the public endpoints; an operator may bring it."""
 UNPACKING = ("python3", "tar", "zstd")
@@ -94,7 +105,17 @@ class Cloud:
         `public_hosts` are the names and addresses that a certificate is made out to.
         """
         owners = [each for each in self.components.values() if {s.name for s in each.secrets} & component.known_secrets]
-        make_secrets(owners, self.secrets, public_hosts=public_hosts)
+        made = make_secrets(owners, self.secrets, public_hosts=public_hosts)
+        if CERTIFICATE in made and public_hosts:
+            self._keep_certificate_fit(public_hosts)
+
+    def _keep_certificate_fit(self, hosts: Sequence[str]) -> None:
+        """The certificate is for `hosts` and not about to end: Levier's own is made anew, an operator's is refused."""
+        pem, authority = self.secrets.get(CERTIFICATE)["pem"], ensure_authority(self.secrets)
+        if not is_signed_by(pem, authority["certificate"]):
+            check_server_certificate(pem, hosts[0])
+        elif not still_fits(pem, hosts):
+            self.secrets.set(CERTIFICATE, {"pem": server_certificate(authority, hosts)})
 
     def bundle(self, site: Site, node: Node) -> Bundle:
         """The bundle of the site's release for the node's image. Raises NotFound with the command that builds it."""

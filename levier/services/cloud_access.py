@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import structlog
 
-from drivers.openstack.access import new_application_credential
-from drivers.openstack.connection import cloud_connection
-from levier.services.cloud import Cloud
+from levier.domain.errors import NotFound
+from levier.services.cloud import ACCESS_SECRET, Cloud
 from levier.services.sites import Sites
 
 log = structlog.get_logger()
@@ -19,33 +16,30 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class CloudAccess:
-    """Hands out logins."""
+    """Hands out the login that an installation made. Asks no machine."""
 
     cloud: Cloud
     sites: Sites
-    clock: Callable[[], datetime]
 
-    def grant(self, *, who: str) -> dict[str, Any]:
-        """A new login as administrator: `name` of the cloud, its `entry` for clouds.yaml, `ca` in PEM or None.
+    def show(self, *, who: str) -> dict[str, Any]:
+        """The `name` of the cloud, its `entry` for clouds.yaml with the login, the public endpoints' `ca` or None.
 
-        Not safe to repeat: each call makes one more application credential. Its secret is told here only. Raises
-        NotFound before the cloud was installed, Unreachable when it does not answer.
+        Safe to repeat. Raises NotFound before the cloud was installed.
         """
         _revision, site = self.sites.current()
-        login, public_url = self.cloud.login(site), self.cloud.public_identity_url(site)
-        name = f"levier-{who}-{self.clock():%Y%m%d-%H%M%S-%f}"
-        with cloud_connection(login, permit=lambda: None) as connection:
-            made = new_application_credential(connection, name=name, description="Made by levier cloud access")
-        log.info("access to the cloud granted", who=who, credential=made.name)
+        if ACCESS_SECRET not in self.cloud.secrets.names():
+            raise NotFound("there is no cloud yet to log in to", hint="levier install")
+        login = self.cloud.secrets.get(ACCESS_SECRET)
+        log.info("the login to the cloud was handed out", who=who)
         entry = {
             "auth_type": "v3applicationcredential",
             "auth": {
-                "auth_url": public_url,
-                "application_credential_id": made.id,
-                "application_credential_secret": made.secret,
+                "auth_url": self.cloud.public_identity_url(site),
+                "application_credential_id": login["id"],
+                "application_credential_secret": login["secret"],
             },
             "region_name": site.openstack.region,
             "interface": "public",
             "identity_api_version": 3,
         }
-        return {"name": site.site.name, "entry": entry, "ca": self.cloud.public_ca(site), "credential": made.name}
+        return {"name": site.site.name, "entry": entry, "ca": self.cloud.public_ca(site)}

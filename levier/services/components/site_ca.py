@@ -25,6 +25,7 @@ AUTHORITY = "site.ca"
 """The secret that holds the authority: `certificate` and `key` in PEM."""
 _AUTHORITY_DAYS = 3650
 _SERVER_DAYS = 825
+_RENEW_BEFORE = timedelta(days=30)
 _SKEW = timedelta(hours=1)
 """Hosts whose clock is behind accept a new certificate too."""
 
@@ -77,6 +78,14 @@ def is_signed_by(pem: str, authority: str) -> bool:
     except (ValueError, TypeError, InvalidSignature):
         return False
     return True
+
+
+def still_fits(pem: str, hosts: Sequence[str]) -> bool:
+    """Whether the first certificate in `pem` is for all `hosts` and serves for another month."""
+    certificate = _leaf(pem)
+    return all(_covers(certificate, host) for host in hosts) and certificate.not_valid_after_utc > (
+        datetime.now(UTC) + _RENEW_BEFORE
+    )
 
 
 def check_server_certificate(pem: str, host: str | None) -> None:

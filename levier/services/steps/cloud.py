@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from openstack.connection import Connection
 
 from drivers.openstack import catalog as keystone
+from drivers.openstack.access import find_credential, new_credential, remove_credential
 from drivers.openstack.catalog import CatalogItem, Found
 from drivers.openstack.computes import missing_computes, servers_on, volumes_on
 from drivers.openstack.connection import cloud_connection
@@ -17,6 +18,7 @@ from levier.domain.component import Component
 from levier.domain.errors import Conflict, Rejected
 from levier.domain.operation import JsonMap
 from levier.saga.step import Checkpoint, Undo, step
+from levier.services.cloud import ACCESS, ACCESS_SECRET
 from levier.services.context import NodeContext, NodeStep
 from levier.services.polling import wait_for
 
@@ -61,6 +63,46 @@ def catalog(component: Component) -> NodeStep:
             return {"changed": list(keystone.ensure(cloud, _items(ctx, component)))}
 
     return do
+
+
+def _access_before(ctx: NodeContext) -> JsonMap:
+    with _cloud(ctx) as cloud:
+        return {"credential": find_credential(cloud, ACCESS)}
+
+
+def _withdraw_access(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
+    """The login of this operation is of no use any more. One that was there before stays."""
+    if checkpoint.before.get("credential"):
+        return {"changed": []}
+    with _cloud(ctx) as cloud:
+        removed = remove_credential(cloud, ACCESS)
+    ctx.guard()
+    if ACCESS_SECRET in ctx.cloud.secrets.names():
+        ctx.cloud.secrets.delete(ACCESS_SECRET)
+    return {"changed": [ACCESS] if removed else []}
+
+
+@step(
+    name=install_plan.ACCESS,
+    title="Operators have a login of their own",
+    undo=_withdraw_access,
+    before=_access_before,
+)
+def access(ctx: NodeContext) -> JsonMap:
+    """Operators have an application credential, and its secret is in the secret store. Safe to repeat.
+
+    One whose secret is not known, as after a crash between both, is replaced.
+    """
+    secrets = ctx.cloud.secrets
+    with _cloud(ctx) as cloud:
+        present = find_credential(cloud, ACCESS)
+        known = secrets.get(ACCESS_SECRET)["id"] if ACCESS_SECRET in secrets.names() else None
+        if present is not None and present == known:
+            return {"changed": []}
+        made = new_credential(cloud, ACCESS, description="Made by Levier: levier cloud access")
+    ctx.guard()
+    secrets.set(ACCESS_SECRET, {"id": made.id, "secret": made.secret})
+    return {"changed": [ACCESS]}
 
 
 @step(name=install_plan.COMPUTES, title="Wait until nova sees every compute host up", undo=Undo.NO_EFFECT)

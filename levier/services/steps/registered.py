@@ -21,6 +21,7 @@ def all_steps(components: Components) -> tuple[NodeStep, ...]:
         installation.package_sources,
         installation.install_packages,
         installation.unpack_bundle,
+        cloud.access,
         cloud.computes,
         cloud.zones,
         installation.mark_in_service,
