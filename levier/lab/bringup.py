@@ -43,11 +43,11 @@ def bring_up(spec: RackSpec, layout: Layout) -> None:
             f"the lab {spec.name} is up or was not taken down: {'; '.join(found)}",
             hint=f"run `levier lab down --name {spec.name}` first, or `levier lab up --replace`",
         )
-    if spec.chassis is ChassisKind.STUB:
+    if spec.stub:
         _require_free_ports(spec)
     try:
         _write_files(spec, layout)
-        if spec.chassis is ChassisKind.STUB:
+        if spec.stub:
             write_image(layout.image)
             write_ramdisk(layout.ramdisk)
         else:
@@ -62,7 +62,7 @@ def bring_up(spec: RackSpec, layout: Layout) -> None:
 
 def _require_means(spec: RackSpec) -> None:
     """The chassis has the programs and the rights that it needs. Raises NotFound, Rejected."""
-    if spec.chassis is ChassisKind.STUB:
+    if spec.stub:
         require_stub()
         return
     if os.geteuid() != 0:
@@ -70,9 +70,9 @@ def _require_means(spec: RackSpec) -> None:
             "a lab of this chassis needs root: it makes namespaces, tap devices and mounts",
             hint="run it with sudo, or take --chassis stub, which needs none",
         )
-    if spec.chassis is ChassisKind.QEMU:
+    if ChassisKind.QEMU in spec.kinds:
         require_qemu(spec.firmware)
-    else:
+    if ChassisKind.NSPAWN in spec.kinds:
         require_nspawn()
 
 
@@ -90,8 +90,8 @@ def _require_free_ports(spec: RackSpec) -> None:
 
 
 def _prepare_kernel(spec: RackSpec) -> None:
-    if spec.chassis is ChassisKind.NSPAWN:
-        raise_inotify_limit(spec.name, nodes=len(spec.nodes))
+    if containers := spec.of_kind(ChassisKind.NSPAWN):
+        raise_inotify_limit(spec.name, nodes=len(containers))
     create_network(spec)
 
 
@@ -103,7 +103,7 @@ def _write_files(spec: RackSpec, layout: Layout) -> None:
         layout.node(node.name).mkdir(parents=True, exist_ok=True)
         layout.console(node.name).touch()
         layout.disk(node.name).touch(mode=0o600)
-        os.truncate(layout.disk(node.name), spec.disk_gib << 30)
+        os.truncate(layout.disk(node.name), node.disk_gib << 30)
     password = "".join(secrets.choice(_ALPHABET) for _ in range(_PASSWORD_SIZE))
     layout.credentials.touch(mode=0o600)
     layout.credentials.write_text(json.dumps({CREDENTIAL: {"username": _USER, "password": password}}), encoding="utf-8")
@@ -158,7 +158,7 @@ def _environment() -> dict[str, str]:
 
 def _daemon_command(spec: RackSpec, argv: list[str]) -> list[str]:
     """How the daemon is started: in the lab's control group and namespace, where it has them."""
-    if spec.chassis is ChassisKind.STUB:
+    if spec.stub:
         return argv
     cgroups = CgroupTree(spec.name)
     cgroups.create("daemon")

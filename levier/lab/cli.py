@@ -16,11 +16,13 @@ from levier.domain.bmc import Firmware
 from levier.domain.errors import NotFound
 from levier.lab import fault_cli
 from levier.lab.ledger import Event
+from levier.lab.machine_options import FORM, machine_differences
 from levier.lab.options import Dir, Json, Name, errors
 from levier.lab.packages.upstream import SECURITY, discover_upstreams
 from levier.lab.rack import Rack
 from levier.lab.spec import (
     BOOT_PORT,
+    MIXED,
     STUB_BMC_PORT,
     STUB_SSH_PORT,
     ChassisKind,
@@ -49,8 +51,19 @@ def up(
     chassis: Annotated[ChassisKind, typer.Option(help="What stands behind the BMCs.")] = ChassisKind.QEMU,
     nodes: Annotated[int, typer.Option(help="How many machines.")] = 3,
     firmware: Annotated[Firmware, typer.Option(help="The machines' firmware.")] = Firmware.BIOS,
-    memory_mib: Annotated[int | None, typer.Option(help="Memory of a machine [default: 512, UEFI 768].")] = None,
+    memory_mib: Annotated[
+        int | None, typer.Option(help="Memory of a machine (chassis qemu) [default: 512, UEFI 768].")
+    ] = None,
+    cpus: Annotated[int, typer.Option(help="Processors of a machine (chassis qemu).")] = 1,
     disk_gib: Annotated[int, typer.Option(help="Size of a machine's (sparse) disk.")] = 8,
+    machine: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar=FORM,
+            help="What one machine has that the others have not: chassis, memory-mib, cpus, disk-gib; repeatable. "
+            "qemu and nspawn machines can stand in one rack: --machine b1-01:chassis=qemu,memory-mib=3072.",
+        ),
+    ] = None,
     image: Annotated[
         str, typer.Option(help="Image that the site file asks for [default: debian-12, stub levier-stub].")
     ] = "",
@@ -83,10 +96,12 @@ def up(
             nodes=nodes,
             firmware=firmware,
             memory_mib=memory_mib,
+            cpus=cpus,
             disk_gib=disk_gib,
             image=image,
             ports=Ports(bmc_port, ssh_port, boot_port) if chassis is ChassisKind.STUB else None,
             mirror=_mirror(packages, chassis),
+            machines=machine_differences(machine or ()),
         )
         rack = Rack.at(name=name, directory=directory)
         with _telling_sysctl():
@@ -195,6 +210,7 @@ def _print_status(found: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False)
     columns = (
         "name",
+        *(("chassis",) if found["chassis"] == MIXED else ()),
         "power",
         "booted_from",
         "boot_device",

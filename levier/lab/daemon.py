@@ -60,7 +60,7 @@ class Daemon:
         machines = [asyncio.create_task(machine.run()) for machine in self._machines]
         await self._serve_bmcs()
         self._ledger.append(
-            kind=EventKind.LAB, event="up", pid=os.getpid(), nodes=len(self._machines), chassis=self._rack.chassis.value
+            kind=EventKind.LAB, event="up", pid=os.getpid(), nodes=len(self._machines), chassis=self._rack.mixture
         )
         control = await serve_control(self._layout.control, self._control)
         saver = asyncio.create_task(self._save_regularly())

@@ -42,8 +42,8 @@ class FaultBoard:
 
     def _inject(self, request: dict[str, Any]) -> Answer:
         fault = checked(Fault.from_json(request["fault"]))
-        require_capable(self._rack.chassis, fault.kind)
         concerned = [self._nodes[name] for name in request["nodes"]]
+        require_capable([self._rack.node(name) for name in request["nodes"]], fault.kind)
         for node in concerned:
             node.arm(fault)
         return {"armed": len(concerned)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from levier.domain.bmc import PowerState
 from levier.domain.errors import InvalidRequest
 from levier.lab.ledger import EventKind, Record
-from levier.lab.spec import ChassisKind
+from levier.lab.spec import ChassisKind, NodeSpec
 
 
 class FaultKind(StrEnum):
@@ -150,11 +150,15 @@ def checked(fault: Fault) -> Fault:
     return replace(fault, **missing)
 
 
-def require_capable(chassis: ChassisKind, kind: FaultKind) -> None:
-    """The chassis can do this fault. Raises InvalidRequest naming those it can."""
-    if kind not in CAPABLE[chassis]:
+def require_capable(nodes: Sequence[NodeSpec], kind: FaultKind) -> None:
+    """The chassis of all these nodes can do this fault. Raises InvalidRequest naming one that cannot, and what can."""
+    for chassis in sorted({node.chassis for node in nodes}):
+        if kind in CAPABLE[chassis]:
+            continue
         can = ", ".join(one.value for one in FaultKind if one in CAPABLE[chassis])
-        raise InvalidRequest(f"the chassis {chassis} cannot do {kind}", hint=f"it can: {can}")
+        able = [node.name for node in nodes if kind in CAPABLE[node.chassis]]
+        others = f"; {', '.join(able[:5])} can do it" if able else ""
+        raise InvalidRequest(f"the chassis {chassis} cannot do {kind}", hint=f"it can: {can}{others}")
 
 
 class FaultSource(Protocol):

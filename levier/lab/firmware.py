@@ -150,7 +150,7 @@ class Firmware:
             "firmware": self._node.firmware.value,
             "cpu_model": "levier-lab nspawn",
             "cpu_count": os.cpu_count() or 1,
-            "memory_mib": self._rack.memory_mib,
+            "memory_mib": self._node.memory_mib,
             "disk.vda.size_bytes": self._layout.disk(self._node.name).stat().st_size,
             "disk.vda.serial": self._node.disk_serial,
             "disk.vda.rotational": 0,

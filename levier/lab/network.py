@@ -37,7 +37,7 @@ def tap_name(index: int) -> str:
 
 
 def create_network(spec: RackSpec) -> None:
-    """The namespace has loopback, the bridge with the server's address and, for QEMU, a tap device per node.
+    """The namespace has loopback, the bridge with the server's address and a tap device for each QEMU machine.
 
     Raises Conflict when the namespace exists.
     """
@@ -96,8 +96,8 @@ def _network_batch(spec: RackSpec) -> list[str]:
         f"link set {outer} master {BRIDGE} up",
         f"link set {BRIDGE} up",
     ]
-    if spec.chassis is ChassisKind.QEMU:
-        for index in range(len(spec.nodes)):
+    for index, node in enumerate(spec.nodes):
+        if node.chassis is ChassisKind.QEMU:
             lines += [f"tuntap add dev {tap_name(index)} mode tap", f"link set {tap_name(index)} master {BRIDGE} up"]
     return lines
 

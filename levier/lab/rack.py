@@ -79,10 +79,11 @@ class Rack:
     def inject(self, node: str, fault: Fault) -> list[str]:
         """The fault is armed on the node, or on each for `all`; their names. Safe to repeat: it counts from 0 again.
 
-        Raises InvalidRequest for a fault that this rack cannot do, NotFound for an unknown node; nothing is armed then.
+        Raises InvalidRequest for a fault that one of them cannot do, NotFound for an unknown node. Then nothing is
+        armed.
         """
-        require_capable(self.spec().chassis, fault.kind)
-        nodes = self._names(node)
+        nodes, spec = self._names(node), self.spec()
+        require_capable([spec.node(name) for name in nodes], fault.kind)
         ask(self.layout.control, {"op": "inject", "nodes": nodes, "fault": checked(fault).to_json()})
         return nodes
 

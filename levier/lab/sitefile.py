@@ -8,7 +8,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from levier.lab.packages.upstream import ARCHIVE, SECURITY
-from levier.lab.spec import BRIDGE, SERVER, SMALL_RACK, ChassisKind, MirrorSpec, NodeSpec, RackSpec
+from levier.lab.spec import BRIDGE, SERVER, SMALL_RACK, MirrorSpec, NodeSpec, RackSpec
 
 CREDENTIAL = "lab-bmc"
 """The credential reference that every node of a lab uses."""
@@ -33,12 +33,12 @@ def _site(spec: RackSpec) -> dict[str, Any]:
             "timezone": "Etc/UTC",
             "ntp_servers": [],
             "authorized_keys": [],
-            **({"ssh_port": spec.ssh_port} if spec.chassis is ChassisKind.STUB else {}),
+            **({"ssh_port": spec.ssh_port} if spec.stub else {}),
             **({"packages": {"debian": _packages(spec, spec.mirror)}} if spec.mirror else {}),
         },
         "zones": [{"name": zone} for zone in zones],
         "racks": [{"name": rack, "zone": zone} for rack, zone in racks],
-        "networks": [_loopback(spec) if spec.chassis is ChassisKind.STUB else _provisioning(spec)],
+        "networks": [_loopback(spec) if spec.stub else _provisioning(spec)],
         "images": [{"name": spec.image}],
         "nodes": [_node(node, image=spec.image) for node in spec.nodes],
     }

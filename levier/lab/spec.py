@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
 from levier.domain.bmc import Firmware
 from levier.domain.errors import InvalidRequest
@@ -28,6 +30,8 @@ STUB_SSH_PORT = 2222
 _IPMI_PORT = 623
 _SSH_PORT = 22
 RACK_SIZE = 42
+MIXED = "mixed"
+"""Says of a rack that its machines have several chassis."""
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,15}")
 
 
@@ -68,6 +72,29 @@ class NodeSpec:
     firmware: Firmware
     guid: str
     """The system's UUID, 32 hexadecimal digits: the BMC and SMBIOS both report it."""
+    chassis: ChassisKind
+    memory_mib: int
+    cpus: int
+    disk_gib: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What one machine has that the others of its rack have not; None: as they have it."""
+
+    chassis: ChassisKind | None = None
+    memory_mib: int | None = None
+    cpus: int | None = None
+    disk_gib: int | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was said of the machine."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+SENSIBLE = {"memory_mib": range(128, 1 << 22), "cpus": range(1, 256), "disk_gib": range(1, 1 << 14)}
+"""What a machine can have. A disk is sparse; QEMU's q35 takes 255 processors without further ado."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +102,7 @@ class RackSpec:
     """A whole virtual rack. `image` is the name the site file asks for."""
 
     name: str
-    chassis: ChassisKind
     firmware: Firmware
-    memory_mib: int
-    disk_gib: int
     image: str
     nodes: tuple[NodeSpec, ...]
     ssh_port: int = _SSH_PORT
@@ -89,19 +113,38 @@ class RackSpec:
     """The package mirror of the lab; None: there is none."""
 
     @property
+    def kinds(self) -> tuple[ChassisKind, ...]:
+        """The chassis that machines of this rack have, each once."""
+        return tuple(kind for kind in ChassisKind if any(node.chassis is kind for node in self.nodes))
+
+    @property
+    def mixture(self) -> str:
+        """The chassis of the rack in a word, `mixed` when there are several."""
+        return self.kinds[0].value if len(self.kinds) == 1 else MIXED
+
+    @property
+    def stub(self) -> bool:
+        """Whether this is a rack of `stub` machines, which stand beside no others."""
+        return self.kinds == (ChassisKind.STUB,)
+
+    def of_kind(self, kind: ChassisKind) -> tuple[NodeSpec, ...]:
+        """The machines with that chassis."""
+        return tuple(node for node in self.nodes if node.chassis is kind)
+
+    @property
     def namespace(self) -> str:
         """The network namespace everything runs in; empty where nothing of that kind is made."""
-        return "" if self.chassis is ChassisKind.STUB else f"levier-{self.name}"
+        return "" if self.stub else f"levier-{self.name}"
 
     @property
     def bridge(self) -> str:
         """The bridge that all machines are on; empty where there is none."""
-        return "" if self.chassis is ChassisKind.STUB else BRIDGE
+        return "" if self.stub else BRIDGE
 
     @property
     def server(self) -> IPv4Address:
         """The address that Levier serves the machines from."""
-        return STUB_SERVER if self.chassis is ChassisKind.STUB else SERVER
+        return STUB_SERVER if self.stub else SERVER
 
     @property
     def boot_script(self) -> str:
@@ -116,7 +159,7 @@ class RackSpec:
     @property
     def network(self) -> IPv4Network:
         """The provisioning network."""
-        if self.chassis is ChassisKind.STUB:
+        if self.stub:
             return STUB_NETWORK
         return IPv4Network("10.77.0.0/24" if len(self.nodes) <= SMALL_RACK else "10.77.0.0/16")
 
@@ -133,12 +176,18 @@ class RackSpec:
         """The description that `to_json` wrote."""
         raw = json.loads(text)
         mirror = raw.pop("mirror", None)
-        nodes = tuple(NodeSpec(**{**node, "firmware": Firmware(node["firmware"])}) for node in raw.pop("nodes"))
+        # Labs that an earlier version brought up say this of the rack: they can still be taken down.
+        shared = {key: raw.pop(key) for key in ("chassis", "memory_mib", "disk_gib") if key in raw}
+        nodes = tuple(_node_from({"cpus": 1, **shared, **node}) for node in raw.pop("nodes"))
         return cls(
-            **{**raw, "chassis": ChassisKind(raw["chassis"]), "firmware": Firmware(raw["firmware"])},
+            **{**raw, "firmware": Firmware(raw["firmware"])},
             nodes=nodes,
             mirror=MirrorSpec(**mirror) if mirror else None,
         )
+
+
+def _node_from(raw: Mapping[str, Any]) -> NodeSpec:
+    return NodeSpec(**{**raw, "firmware": Firmware(raw["firmware"]), "chassis": ChassisKind(raw["chassis"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +211,17 @@ def plan_rack(
     nodes: int,
     firmware: Firmware = Firmware.BIOS,
     memory_mib: int | None = None,
+    cpus: int = 1,
     disk_gib: int = 8,
     image: str = "",
     ports: Ports | None = None,
     mirror: MirrorSpec | None = None,
+    machines: Mapping[str, Difference] | None = None,
 ) -> RackSpec:
     """The rack with `nodes` machines; the same arguments give the same MACs, serials and addresses.
 
-    Raises InvalidRequest for a name or a size that cannot be.
+    `chassis`, `memory_mib`, `cpus` and `disk_gib` are those of every machine that `machines` says nothing else of.
+    Raises InvalidRequest for a name, a size, or a mixture that cannot be.
     """
     if not _NAME.fullmatch(name):
         raise InvalidRequest(
@@ -185,42 +237,82 @@ def plan_rack(
             hint="leave --packages out, or choose another chassis",
         )
     ports = ports or Ports.of(chassis)
-    default_memory_mib = 768 if firmware is Firmware.UEFI else 512
+    memory_mib = memory_mib or (768 if firmware is Firmware.UEFI else 512)
+    made = tuple(
+        NodeSpec(
+            **_identity(name, index=index, count=nodes),
+            bmc_port=ports.bmc,
+            firmware=firmware,
+            chassis=chassis,
+            memory_mib=memory_mib,
+            cpus=cpus,
+            disk_gib=disk_gib,
+        )
+        for index in range(nodes)
+    )
     return RackSpec(
         name=name,
-        chassis=chassis,
         firmware=firmware,
-        memory_mib=memory_mib or default_memory_mib,
-        disk_gib=disk_gib,
         image=image or ("levier-stub" if chassis is ChassisKind.STUB else "debian-12"),
-        nodes=tuple(
-            _node(name, index=index, count=nodes, firmware=firmware, bmc_port=ports.bmc) for index in range(nodes)
-        ),
+        nodes=_differing(made, machines or {}),
         ssh_port=ports.ssh,
         boot_port=ports.boot,
         mirror=mirror,
     )
 
 
-def _node(lab: str, *, index: int, count: int, firmware: Firmware, bmc_port: int) -> NodeSpec:
+def _differing(nodes: tuple[NodeSpec, ...], differences: Mapping[str, Difference]) -> tuple[NodeSpec, ...]:
+    """The machines with what was said of single ones. Raises InvalidRequest for what cannot be."""
+    if unknown := sorted(differences.keys() - {node.name for node in nodes}):
+        raise InvalidRequest(
+            f"there is no machine {', '.join(unknown)} in this rack",
+            hint=f"it has: {', '.join(node.name for node in nodes[:20])}",
+        )
+    made = tuple(replace(node, **differences[node.name].given) if node.name in differences else node for node in nodes)
+    stubs = [node.name for node in made if node.chassis is ChassisKind.STUB]
+    if stubs and len(stubs) != len(made):
+        raise InvalidRequest(
+            f"the chassis stub stands beside no other: {', '.join(stubs[:5])} would have no bridge to the others",
+            hint="mix qemu and nspawn",
+        )
+    for node in made:
+        _require_sensible(node)
+        said = differences.get(node.name, Difference())
+        if node.chassis is not ChassisKind.QEMU and (said.memory_mib or said.cpus):
+            raise InvalidRequest(
+                f"{node.name} has the memory and the processors of this computer: its chassis is {node.chassis}",
+                hint="say that of machines of the chassis qemu",
+            )
+    return made
+
+
+def _require_sensible(node: NodeSpec) -> None:
+    for name, sensible in SENSIBLE.items():
+        if (value := getattr(node, name)) not in sensible:
+            raise InvalidRequest(
+                f"{node.name} cannot have {name.replace('_', '-')} {value}",
+                hint=f"choose {sensible.start} to {sensible.stop - 1}",
+            )
+
+
+def _identity(lab: str, *, index: int, count: int) -> dict[str, Any]:
+    """What tells one machine from the others, by its position in the rack."""
     zone, rack_number, position = _place(index, count=count)
     rack = f"{zone}{rack_number}"
     name = f"{rack}-{position:02d}"
     digest = hashlib.sha256(f"{lab}/{name}".encode()).hexdigest()
     # 52:54 has the locally-administered bit; four digest bytes make a clash inside one lab improbable (1e-4 for 1,000).
     octets = ["52", "54", *(digest[i : i + 2] for i in range(0, 8, 2))]
-    return NodeSpec(
-        name=name,
-        rack=rack,
-        zone=zone,
-        mac=":".join(octets),
-        serial=f"LV-{lab}-{index + 1:04d}",
-        disk_serial=f"LVD{index + 1:04d}",
-        bmc_address=str(FIRST_BMC + index),
-        bmc_port=bmc_port,
-        firmware=firmware,
-        guid=digest[:32],
-    )
+    return {
+        "name": name,
+        "rack": rack,
+        "zone": zone,
+        "mac": ":".join(octets),
+        "serial": f"LV-{lab}-{index + 1:04d}",
+        "disk_serial": f"LVD{index + 1:04d}",
+        "bmc_address": str(FIRST_BMC + index),
+        "guid": digest[:32],
+    }
 
 
 def _place(index: int, *, count: int) -> tuple[str, int, int]:

@@ -17,7 +17,7 @@ from levier.lab.commands import run_program
 from levier.lab.control import ask
 from levier.lab.layout import Layout
 from levier.lab.network import delete_network, foreign_pids, namespace_exists
-from levier.lab.spec import ChassisKind, RackSpec
+from levier.lab.spec import RackSpec
 from levier.lab.sysctl import restore_inotify_limit
 
 _STOP_S = 20.0
@@ -64,7 +64,7 @@ def _in_kernel(layout: Layout) -> bool:
         return False
     if not layout.spec.exists():
         return True
-    return RackSpec.from_json(layout.spec.read_text(encoding="utf-8")).chassis is not ChassisKind.STUB
+    return not RackSpec.from_json(layout.spec.read_text(encoding="utf-8")).stub
 
 
 def _take_down_kernel(name: str, layout: Layout, *, foreign: bool) -> None:

@@ -1,4 +1,4 @@
-"""Which chassis a rack has. Each is imported only where it is used: a rack of containers needs no SSH library."""
+"""Which chassis a machine has. Each is imported only where it is used: a rack of containers needs no SSH library."""
 
 from __future__ import annotations
 
@@ -15,19 +15,26 @@ ChassisFactory = Callable[[NodeSpec, Record, FaultSource], Chassis]
 
 def chassis_factory(rack: RackSpec, layout: Layout) -> ChassisFactory:
     """Makes the chassis of each node of the rack. To be called once, inside the daemon's event loop."""
-    if rack.chassis is ChassisKind.STUB:
-        return _stub(rack, layout)
+    makers = {ChassisKind.QEMU: _qemu, ChassisKind.NSPAWN: _nspawn, ChassisKind.STUB: _stub}
+    made = {kind: makers[kind](rack, layout) for kind in rack.kinds}
+    return lambda node, record, faults: made[node.chassis](node, record, faults)
+
+
+def _qemu(rack: RackSpec, layout: Layout) -> ChassisFactory:
     from levier.lab.cgroups import CgroupTree
+    from levier.lab.chassis.qemu import QemuChassis
 
     cgroups = CgroupTree(rack.name)
-    if rack.chassis is ChassisKind.QEMU:
-        from levier.lab.chassis.qemu import QemuChassis
+    return lambda node, _record, faults: QemuChassis(
+        rack=rack, node=node, layout=layout, cgroups=cgroups, faults=faults
+    )
 
-        return lambda node, _record, faults: QemuChassis(
-            rack=rack, node=node, layout=layout, cgroups=cgroups, faults=faults
-        )
+
+def _nspawn(rack: RackSpec, layout: Layout) -> ChassisFactory:
+    from levier.lab.cgroups import CgroupTree
     from levier.lab.chassis.nspawn import NspawnChassis
 
+    cgroups = CgroupTree(rack.name)
     return lambda node, record, _faults: NspawnChassis(
         rack=rack, node=node, layout=layout, cgroups=cgroups, record=record
     )

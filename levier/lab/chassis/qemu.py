@@ -164,8 +164,8 @@ class QemuChassis:
         name = f"{self._rack.namespace}/{self._node.name}"
         return [
             *(_PROGRAM, "-name", name, "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none"),
-            *("-machine", "q35,graphics=off", "-accel", "tcg,thread=multi,tb-size=64", "-cpu", "qemu64"),
-            *("-smp", "1", "-m", str(self._rack.memory_mib), "-rtc", f"base={self._clock(boot)}"),
+            *("-machine", "q35,graphics=off", "-accel", self._accelerator(), "-cpu", "qemu64"),
+            *("-smp", str(self._node.cpus), "-m", str(self._node.memory_mib), "-rtc", f"base={self._clock(boot)}"),
             *("-smbios", self._smbios()),
             *self._firmware_arguments(),
             *self._device_arguments(boot),
@@ -175,6 +175,10 @@ class QemuChassis:
             # Paused on the way out, QEMU can still be asked what was written; started paused, no event is missed.
             *("-action", "reboot=shutdown,shutdown=pause", "-S"),
         ]
+
+    def _accelerator(self) -> str:
+        """Software emulation, with room for translated code that grows with what the machine can run."""
+        return f"tcg,thread=multi,tb-size={min(max(self._node.memory_mib // 8, 64), 512)}"
 
     def _smbios(self) -> str:
         identity = f"serial={self._node.serial},uuid={UUID(self._node.guid)}"
@@ -203,7 +207,8 @@ class QemuChassis:
         return [
             # The host's page cache outlives a killed QEMU: cache=unsafe loses nothing here but time.
             *("-drive", f"if=none,id={_DISK},file={image},format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap"),
-            *("-netdev", f"tap,id=net0,ifname={tap_name(index)},script=no,downscript=no"),
+            # Without the header the card has no offloads: a frame that leaves it has its checksums, as on a wire.
+            *("-netdev", f"tap,id=net0,ifname={tap_name(index)},script=no,downscript=no,vnet_hdr=off"),
             *("-device", nic, "-device", disk, "-device", "virtio-rng-pci", "-boot", "strict=on"),
         ]
 

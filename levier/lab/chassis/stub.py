@@ -141,7 +141,7 @@ class StubChassis:
         shared = self._shared
         disk = StubDisk(
             shared.layout.disk(self._node.name),
-            size_bytes=shared.rack.disk_gib << 30,
+            size_bytes=self._node.disk_gib << 30,
             wire=shared.wire,
             hooks=self._hooks,
             written=self._image_written,

@@ -95,7 +95,7 @@ class NetworkBoot:
             "firmware": self.node.firmware.value,
             "cpu_model": "levier-lab stub",
             "cpu_count": os.cpu_count() or 1,
-            "memory_mib": self.rack.memory_mib,
+            "memory_mib": self.node.memory_mib,
             "disk.vda.size_bytes": self.disk.size_bytes,
             "disk.vda.serial": self.node.disk_serial,
             "disk.vda.rotational": 0,
