@@ -47,7 +47,7 @@ def inject(
 ) -> None:
     """Make something go wrong: arm FAULT on NODE. It strikes when it is its turn; the ledger says when it did.
 
-    A fault that this rack's chassis cannot do is refused. Of each kind a node has one at most; arming it again
+    A fault that a machine's chassis cannot do is refused. Of each kind a node has one at most; arming it again
     starts its counting anew. Faults end with `levier lab heal` and with the lab.
     """
     with errors():
