@@ -10,7 +10,7 @@ from levier.domain.bmc import PowerState
 from levier.domain.errors import InvalidRequest
 from levier.lab.faults import CAPABLE, TRAITS, BmcCommand, Fault, FaultKind, NodeFaults, Stage, checked, require_capable
 from levier.lab.ledger import EventKind
-from levier.lab.spec import ChassisKind
+from levier.lab.spec import ChassisKind, plan_rack
 
 LOST = FaultKind.BMC_REPLIES_LOST
 
@@ -129,8 +129,9 @@ def test_every_kind_is_described_and_some_chassis_can_do_it() -> None:
 
 
 def test_a_fault_that_a_chassis_cannot_do_is_refused_with_those_it_can() -> None:
-    require_capable(ChassisKind.QEMU, LOST)
+    nodes = plan_rack(name="f", chassis=ChassisKind.QEMU, nodes=2).nodes
+    require_capable(nodes, LOST)
     with pytest.raises(InvalidRequest, match="qemu cannot do ramdisk-hangs") as caught:
-        require_capable(ChassisKind.QEMU, FaultKind.RAMDISK_HANGS)
+        require_capable(nodes, FaultKind.RAMDISK_HANGS)
     assert "bmc-dies" in caught.value.hint
     assert "ramdisk-hangs" not in caught.value.hint
