@@ -4,7 +4,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PY := .venv/bin/python
-CHASSIS ?= qemu
+SCENE ?=
+CHASSIS ?=
+MACHINE ?=
 UEFI ?=
 KEEP ?=
 NODES ?=
@@ -23,6 +25,7 @@ export LEVIER_TEST_CACHE ?= $(HOME)/.cache/levier
 help:
 	@echo "make demo [CHASSIS=qemu|nspawn] [UEFI=1] [KEEP=1]   a virtual rack from power-off to SSH, and back"
 	@echo "make demo CHASSIS=stub [NODES=10]                   the same without root"
+	@echo "make demo SCENE=cloud                               from power-off to a running OpenStack, and back"
 	@echo "make test [TESTS=tests/unit]                        all tests, those that need root included"
 	@echo "make test-faults                                    every step × every fault, as a table"
 	@echo "make test-simulation [SECONDS=60] [SEED=n]          random histories of faults, kills and people, simulated"
@@ -43,7 +46,8 @@ setup-stub:
 	@deployments/setup.sh stub
 
 demo: $(if $(filter stub,$(CHASSIS)),setup-stub,root setup)
-	$(PY) -m levier demo --chassis $(CHASSIS) $(if $(UEFI),--uefi) $(if $(KEEP),--keep) $(if $(NODES),--nodes $(NODES))
+	$(PY) -m levier demo $(if $(SCENE),--scene $(SCENE)) $(if $(CHASSIS),--chassis $(CHASSIS)) \
+	    $(if $(MACHINE),--machine $(MACHINE)) $(if $(UEFI),--uefi) $(if $(KEEP),--keep) $(if $(NODES),--nodes $(NODES))
 
 test: root setup
 	$(PY) -m pytest $(TESTS) -n $(WORKERS) --no-loadscope-reorder --durations=15 --durations-min=1 $(PYTEST_ARGS)

@@ -11,7 +11,7 @@ from rich.text import Text
 from levier import __version__
 from levier.cli import cloud, component, config, image, node, operation, ramdisk, release, secret, site
 from levier.cli.output import errors, say
-from levier.demo.scenario import demo
+from levier.demo.command import demo
 from levier.domain.errors import LevierError
 from levier.lab import cli as lab
 from levier.supervisor import cli as supervisor

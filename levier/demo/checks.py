@@ -44,6 +44,57 @@ def deployed(lab: dict[str, Any], events: Sequence[dict[str, Any]], nodes: Seque
     return checks
 
 
+def in_service(lab: dict[str, Any], nodes: Sequence[dict[str, Any]]) -> list[Check]:
+    """Every node is on, was written one image, and carries a part of the cloud."""
+    known = {n["name"]: n for n in nodes}
+    return [
+        Check(
+            f"{machine['name']} is in service in Levier, on in the lab, written once",
+            known[machine["name"]]["state"] == "in_service"
+            and machine["power"] == "on"
+            and machine["image_writes"] == 1,
+            f"power {machine['power']}, booted from {machine['booted_from']}, {machine['image_writes']} writes",
+        )
+        for machine in lab["nodes"]
+    ]
+
+
+def servers_answered(operation: dict[str, Any]) -> list[Check]:
+    """On every compute host a server ran, answered another host's, and is gone."""
+    seen = {s["target"]: s["result"] or {} for s in operation["steps"] if s["step"] == "smoke-check"}
+    checks = []
+    for host, result in seen.items():
+        peers = result.get("peers", {})
+        answered = bool(peers) and all(words == "ping=ok http=ok" for words in peers.values())
+        checks.append(
+            Check(
+                f"the server on {host} got its address and reached the one on another host",
+                answered,
+                f"{result.get('address', 'no address')}; " + ", ".join(f"{peer} {w}" for peer, w in peers.items()),
+            )
+        )
+        checks.append(
+            Check(f"the screen of the server on {host} was shown", bool(result.get("screen")), _said(result, "screen"))
+        )
+    volumes = {host: result["volume"] for host, result in seen.items() if result.get("volume")}
+    checks.append(
+        Check(
+            "a volume was attached, written and read", bool(volumes), "; ".join(f"{h}: {v}" for h, v in volumes.items())
+        )
+    )
+    (removed,) = [s["result"] or {} for s in operation["steps"] if s["step"] == "smoke-remove"]
+    checks.append(
+        Check(
+            "nothing of the test is left in any service", removed.get("left") == [], f"{removed.get('removed')} removed"
+        )
+    )
+    return checks
+
+
+def _said(result: dict[str, Any], what: str) -> str:
+    return str(result.get(what) or result.get("not_checked", {}).get(what, "-"))
+
+
 def taken_back(
     lab: dict[str, Any], entries: Sequence[dict[str, Any]], addresses: Sequence[dict[str, Any]]
 ) -> list[Check]:

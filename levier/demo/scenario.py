@@ -1,21 +1,18 @@
-"""`levier demo`: a virtual rack from powered off to verified hosts, and back."""
+"""The demonstration's acts: a virtual rack from powered off to verified hosts, and back."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from levier.cli.output import console
 from levier.demo import checks, report
 from levier.demo.shell import Shell
-from levier.domain.errors import InvalidRequest, LevierError
+from levier.domain.errors import LevierError
 from levier.lab.spec import ChassisKind
 
 
@@ -33,50 +30,22 @@ class DemoOptions:
     image: str
     keep: bool
     name: str
-
-
-def demo(
-    chassis: Annotated[
-        ChassisKind, typer.Option(help="qemu: real firmware, emulated; nspawn: native speed; stub: without root")
-    ] = ChassisKind.QEMU,
-    uefi: Annotated[bool, typer.Option("--uefi", help="Boot by UEFI instead of BIOS (chassis qemu).")] = False,
-    nodes: Annotated[int, typer.Option(min=1, max=50, help="Machines in the rack.")] = 3,
-    image: Annotated[str, typer.Option(help="debian-12 or debian-13; stub brings its own")] = "debian-12",
-    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end.")] = False,
-    name: Annotated[str, typer.Option(help="Name of the lab.")] = "demo",
-) -> None:
-    """Show the main job on a virtual rack: power-off to verified SSH hosts, and rolled back again."""
-    if chassis is not ChassisKind.STUB and os.geteuid() != 0:
-        raise InvalidRequest(
-            "the demonstration makes network namespaces and virtual machines",
-            hint="run it as root, or take --chassis stub, which needs no root",
-        )
-    options = DemoOptions(chassis, "uefi" if uefi else "bios", nodes, image, keep, name)
-    state_dir = Path(tempfile.mkdtemp(prefix="levier-demo-", dir="/var/tmp"))
-    state_dir.chmod(0o711)  # dnsmasq drops its privileges and still reads below it
-    scenario = Scenario(options, state_dir)
-    try:
-        scenario.forward()
-        if options.keep:
-            return scenario.leave()
-        scenario.back()
-    except (KeyboardInterrupt, LevierError):
-        scenario.stop()
-        raise
-    scenario.stop()
-    console.print("[bold green]Everything shown was checked against the lab's own ledger.[/]")
-    return None
+    machines: tuple[str, ...] = ()
+    """What single machines have that the others have not, as `levier lab up --machine` takes it."""
 
 
 class Scenario:
     """The demonstration's acts, in order."""
+
+    kind = "expand"
+    """The operation that it shows."""
 
     def __init__(self, options: DemoOptions, state_dir: Path) -> None:
         self._options = options
         self._state_dir = state_dir
         stub = options.chassis is ChassisKind.STUB
         # What a stub rack brings along is for no other rack.
-        cache = {"LEVIER_IMAGE_CACHE": str(state_dir / "images")} if stub else _image_cache()
+        cache = {"LEVIER_IMAGE_CACHE": str(state_dir / "images")} if stub else _caches()
         self._shell = Shell({**cache, "LEVIER_STATE_DIR": str(state_dir)})
         self._operation = ""
 
@@ -86,21 +55,26 @@ class Scenario:
         shell.run(
             *("lab", "up", "--name", options.name, "--chassis", options.chassis.value),
             *("--nodes", str(options.nodes), "--firmware", options.firmware, *self._image_option()),
+            *(word for machine in options.machines for word in ("--machine", machine)),
         )
         lab = self._lab()
         self._require("the rack before", checks.powered_off(lab))
         self._start_levier(lab)
         for name, values in json.loads(Path(lab["credentials_file"]).read_text()).items():
             shell.run("secret", "set", name, "--stdin-json", stdin=json.dumps(values))
-        shell.run("site", "validate", str(lab["site_file"]))
-        shell.run("site", "apply", str(lab["site_file"]))
+        site_file = self._site_file(lab)
+        shell.run("site", "validate", str(site_file))
+        shell.run("site", "apply", str(site_file))
         shell.run("node", "list")
-        status = shell.run("expand", check=False)
+        status = shell.run(self.kind, check=False)
         self._operation = shell.query("operation", "list")[-1]["id"]
         if status != 0:
             shell.run("operation", "show", self._operation, check=False)
             raise DemoFailed(f"operation {self._operation} did not succeed", hint="its steps are shown above")
-        self._show_hosts()
+        self._show_outcome()
+
+    def _site_file(self, lab: dict[str, Any]) -> Path:
+        return Path(lab["site_file"])
 
     def _image_option(self) -> tuple[str, ...]:
         return () if self._options.chassis is ChassisKind.STUB else ("--image", self._options.image)
@@ -143,7 +117,7 @@ class Scenario:
         self._shell.run("lab", "down", "--name", self._options.name, check=False)
         shutil.rmtree(self._state_dir, ignore_errors=True)
 
-    def _show_hosts(self) -> None:
+    def _show_outcome(self) -> None:
         nodes = self._shell.query("node", "list")
         operation = self._shell.query("operation", "show", self._operation)
         events = self._shell.query("lab", "events", "--name", self._options.name)
@@ -161,7 +135,8 @@ class Scenario:
             raise DemoFailed(f"{title}: the lab's ledger does not bear everything out", hint="see the table above")
 
 
-def _image_cache() -> dict[str, str]:
-    """Images are kept between demonstrations, beside those of the tests."""
-    home = os.environ.get("LEVIER_TEST_CACHE", str(Path.home() / ".cache" / "levier"))
-    return {"LEVIER_IMAGE_CACHE": os.environ.get("LEVIER_IMAGE_CACHE", str(Path(home) / "images"))}
+def _caches() -> dict[str, str]:
+    """Images and bundles are kept between demonstrations, beside those of the tests."""
+    home = Path(os.environ.get("LEVIER_TEST_CACHE", str(Path.home() / ".cache" / "levier")))
+    places = {"LEVIER_IMAGE_CACHE": home / "images", "LEVIER_RELEASE_CACHE": home / "releases"}
+    return {name: os.environ.get(name, str(place)) for name, place in places.items()}

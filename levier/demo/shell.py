@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from levier.cli.output import console
@@ -34,6 +35,22 @@ class Shell:
         if check and done.returncode != 0:
             raise CommandFailed(f"`levier {' '.join(arguments)}` ended with status {done.returncode}")
         return done.returncode
+
+    def openstack(self, *arguments: str, namespace: str, directory: Path) -> None:
+        """The command of the cloud's users was shown and run in the rack's network, with the clouds.yaml there.
+
+        Raises CommandFailed when it failed.
+        """
+        words = " ".join(arguments)
+        console.rule(
+            f"[bold]$ ip netns exec {namespace} openstack {words}[/]  (in {directory})", align="left", style="dim"
+        )
+        sys.stdout.flush()
+        program = str(Path(sys.executable).with_name("openstack"))
+        argv = ["ip", "netns", "exec", namespace, program, *arguments]
+        done = subprocess.run(argv, env=self._environment(), cwd=directory, check=False)
+        if done.returncode != 0:
+            raise CommandFailed(f"`openstack {words}` ended with status {done.returncode}")
 
     def query(self, *arguments: str) -> Any:
         """What the command says with `--json`. Raises CommandFailed."""

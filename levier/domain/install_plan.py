@@ -37,6 +37,9 @@ UNPACK = "unpack-bundle"
 ACCESS = "operators-access"
 COMPUTES = "computes-registered"
 ZONES = "availability-zones"
+SMOKE_PREPARE, SMOKE_SERVER, SMOKE_CHECK, SMOKE_REMOVE = "smoke-prepare", "smoke-server", "smoke-check", "smoke-remove"
+SMOKE_TEST = frozenset({SMOKE_PREPARE, SMOKE_SERVER, SMOKE_CHECK, SMOKE_REMOVE})
+"""The steps of the smoke test."""
 IN_SERVICE = "mark-in-service"
 
 Placed = tuple[str, str]

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+from levier.domain.install_plan import SMOKE_TEST
 from levier.domain.operation import (
     SETTLED,
     JsonMap,
@@ -65,7 +66,9 @@ def _step(step: StepStatus) -> dict[str, Any]:
         "attempts": step.attempts,
         "duration_s": step.duration_s,
         "undo": step.undo.value,
+        "stage": step.wave,
         "changed": (step.outputs or {}).get("changed"),
+        "result": dict(step.outputs) if step.outputs is not None and step.step in SMOKE_TEST else None,
         "skipped": dict(step.skipped) if step.skipped is not None else None,
         "error": f"{error.error}: {error.message}" if error else None,
         "hint": error.hint if error else None,
