@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from openstack.compute.v2.service import Service
 from openstack.connection import Connection
 
 
-def missing_computes(cloud: Connection, hosts: Sequence[str]) -> dict[str, str]:
-    """Host → why it does not count, of the `hosts` whose compute service nova does not see up. Safe to repeat."""
-    states = {each.host: each.state for each in cloud.compute.services(binary="nova-compute")}
-    return {
-        host: "nova has never heard of it" if host not in states else f"nova sees it {states[host]}"
-        for host in hosts
-        if states.get(host) != "up"
-    }
+def compute_state(cloud: Connection, host: str) -> str | None:
+    """How nova sees the host's compute service: `up` or `down`; None when it has never heard of it. Safe to repeat."""
+    service = _service(cloud, host)
+    return None if service is None else str(service.state)
+
+
+def computes_up(cloud: Connection) -> frozenset[str]:
+    """The hosts whose compute service nova sees up. Safe to repeat."""
+    return frozenset(s.host for s in cloud.compute.services(binary="nova-compute") if s.state == "up")
+
+
+def forget_compute(cloud: Connection, host: str) -> bool:
+    """Nova does not know the compute service, its cell mapping, its inventory and its zones; whether it did before.
+
+    Safe to repeat. Raises Conflict while the host carries servers. The service must not run: it would register anew.
+    Source: compute API reference, DELETE /os-services/{service_id}, microversion 2.53.
+    """
+    service = _service(cloud, host)
+    if service is not None:
+        cloud.compute.delete_service(service)
+    return service is not None
 
 
 def servers_on(cloud: Connection, host: str) -> tuple[str, ...]:
@@ -29,3 +41,7 @@ def volumes_on(cloud: Connection, host: str) -> tuple[str, ...]:
     """
     volumes = cloud.block_storage.volumes(details=True, all_projects=True)
     return tuple(sorted(each.name or each.id for each in volumes if (each.host or "").partition("@")[0] == host))
+
+
+def _service(cloud: Connection, host: str) -> Service | None:
+    return next(iter(cloud.compute.services(binary="nova-compute", host=host)), None)

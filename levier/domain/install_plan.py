@@ -35,7 +35,7 @@ SOURCES = "package-sources"
 PACKAGES = "install-packages"
 UNPACK = "unpack-bundle"
 ACCESS = "operators-access"
-COMPUTES = "computes-registered"
+REGISTERED = "compute-registered"
 ZONES = "availability-zones"
 SMOKE_PREPARE, SMOKE_SERVER, SMOKE_CHECK, SMOKE_REMOVE = "smoke-prepare", "smoke-server", "smoke-check", "smoke-remove"
 SMOKE_TEST = frozenset({SMOKE_PREPARE, SMOKE_SERVER, SMOKE_CHECK, SMOKE_REMOVE})
@@ -115,7 +115,8 @@ def install_stages(
         InstallStage("hosts", tuple(takes)),
         InstallStage("software", tuple((step, host) for host in hosts for step in (SOURCES, PACKAGES, UNPACK))),
         *chain.from_iterable(_level(layout, names) for names in layout.levels),
-        InstallStage("joined", tuple(layout.joined())),
+        InstallStage("register", tuple(layout.registered())),
+        InstallStage("join", tuple(layout.joined())),
     ]
     stages.append(InstallStage("in service", tuple((IN_SERVICE, host) for host in hosts)))
     return tuple(stage for stage in stages if stage.steps)
@@ -172,15 +173,17 @@ class _Layout:
             of(name)
         return tuple(tuple(n for n in self.names if depth[n] == d) for d in range(max(depth.values(), default=-1) + 1))
 
-    def joined(self) -> Iterator[Placed]:
-        """Operators get in; compute hosts become known to nova: seen, mapped to their cell, in their zones."""
+    def registered(self) -> Iterator[Placed]:
+        """Operators get in, and nova sees its compute hosts, each of which falls alone."""
         if identity := self.first(IDENTITY):
             yield ACCESS, identity
-        api = self.first(COMPUTE_API) if self.hosts_with(COMPUTE) else None
-        if api:
-            yield COMPUTES, api
+        if self.first(COMPUTE_API):
+            yield from ((REGISTERED, host) for host in self.hosts_with(COMPUTE))
+
+    def joined(self) -> Iterator[Placed]:
+        """Compute hosts are mapped to their cell, and in their zones."""
         yield from self.actions(self.names, Moment.AFTER_JOIN)
-        if api:
+        if (api := self.first(COMPUTE_API)) and self.hosts_with(COMPUTE):
             yield ZONES, api
 
     def actions(self, names: Iterable[str], moment: Moment) -> Iterator[Placed]:

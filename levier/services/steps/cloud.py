@@ -10,20 +10,23 @@ from openstack.connection import Connection
 from drivers.openstack import catalog as keystone
 from drivers.openstack.access import find_credential, new_credential, remove_credential
 from drivers.openstack.catalog import CatalogItem, Found
-from drivers.openstack.computes import missing_computes, servers_on, volumes_on
+from drivers.openstack.computes import compute_state, computes_up, forget_compute, servers_on, volumes_on
 from drivers.openstack.connection import cloud_connection
 from drivers.openstack.zones import ensure_zones, find_zones, restore_zones
 from levier.domain import install_plan
 from levier.domain.component import Component
 from levier.domain.errors import Conflict, Rejected
 from levier.domain.operation import JsonMap
-from levier.saga.step import Checkpoint, Undo, step
+from levier.saga.step import Checkpoint, step
 from levier.services.cloud import ACCESS, ACCESS_SECRET
 from levier.services.context import NodeContext, NodeStep
 from levier.services.polling import wait_for
+from levier.services.steps.lost import unless_lost
 
 _COMPUTE = "nova-compute"
 _VOLUME = "cinder-volume"
+_UNIT = "levier-nova-compute.service"
+_STOP_S = 180.0
 _SHOWN = 5
 _REGISTRATION_S = 180.0
 """A compute service reports every 10 s; one on a slow machine starts for a minute."""
@@ -105,25 +108,44 @@ def access(ctx: NodeContext) -> JsonMap:
     return {"changed": [ACCESS]}
 
 
-@step(name=install_plan.COMPUTES, title="Wait until nova sees every compute host up", undo=Undo.NO_EFFECT)
-def computes(ctx: NodeContext) -> JsonMap:
-    """Nova sees the compute service of every compute host up. Safe to repeat. Raises Rejected naming the others."""
-    hosts = [host for hosts in ctx.cloud.zones(ctx.site).values() for host in hosts]
-    missing: dict[str, str] = {}
+def _registration_before(ctx: NodeContext) -> JsonMap:
     with _cloud(ctx) as cloud:
+        return {"state": compute_state(cloud, ctx.name)}
+
+
+def _forget_compute(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
+    """Nova does not know the host, unless it knew it before. Its service is stopped first: it would register anew."""
+    if checkpoint.before.get("state") is not None:
+        return {"changed": []}
+    ctx.own_host().run(f"systemctl stop -- {_UNIT}", timeout_s=_STOP_S)
+    with _cloud(ctx) as cloud:
+        return {"changed": [ctx.name] if forget_compute(cloud, ctx.name) else []}
+
+
+@step(
+    name=install_plan.REGISTERED,
+    title="Wait until nova sees the compute host up",
+    undo=unless_lost(_forget_compute),
+    before=_registration_before,
+)
+def registered(ctx: NodeContext) -> JsonMap:
+    """Nova sees the host's compute service up. Safe to repeat. Raises Rejected with how nova sees it."""
+    state: str | None = None
+    with _cloud(ctx) as cloud:
+        before = compute_state(cloud, ctx.name)
 
         def look() -> bool:
-            nonlocal missing
-            missing = missing_computes(cloud, hosts)
-            return not missing
+            nonlocal state
+            state = compute_state(cloud, ctx.name)
+            return state == "up"
 
         if wait_for(look, timeout_s=_REGISTRATION_S, check=ctx.check) is None:
-            words = ", ".join(f"{host} ({why})" for host, why in missing.items())
+            seen = "nova has never heard of it" if state is None else f"nova sees it {state}"
             raise Rejected(
-                f"compute hosts did not register within {_REGISTRATION_S:g} s: {words}",
-                hint="on each of them: journalctl -u levier-nova-compute; resume the operation when it is mended",
+                f"the compute host {ctx.name} did not register within {_REGISTRATION_S:g} s: {seen}",
+                hint=f"on {ctx.name}: journalctl -u {_UNIT}",
             )
-    return {"changed": [], "computes": hosts}
+    return {"changed": [ctx.name] if before is None else []}
 
 
 def _zones_before(ctx: NodeContext) -> JsonMap:
@@ -144,9 +166,14 @@ def _restore_zones(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     before=_zones_before,
 )
 def zones(ctx: NodeContext) -> JsonMap:
-    """Each zone of the site is an availability zone with the compute hosts that stand in it. Safe to repeat."""
+    """Each zone of the site is an availability zone with the compute hosts in it that are up. Safe to repeat.
+
+    One that is not fell out of the operation, or is down since; it joins its zone with the next installation.
+    """
     with _cloud(ctx) as cloud:
-        return {"changed": list(ensure_zones(cloud, ctx.cloud.zones(ctx.site)))}
+        up = computes_up(cloud)
+        wanted = {zone: [host for host in hosts if host in up] for zone, hosts in ctx.cloud.zones(ctx.site).items()}
+        return {"changed": list(ensure_zones(cloud, wanted))}
 
 
 def refuse_load(ctx: NodeContext) -> None:

@@ -22,7 +22,7 @@ def all_steps(components: Components) -> tuple[NodeStep, ...]:
         installation.install_packages,
         installation.unpack_bundle,
         cloud.access,
-        cloud.computes,
+        cloud.registered,
         cloud.zones,
         installation.mark_in_service,
     )

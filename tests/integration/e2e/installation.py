@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -83,11 +83,19 @@ class Installation:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)], check=True)
         self.site = YAML(typ="safe").load(Path(lab["site_file"]).read_text())
         self.site["site"]["authorized_keys"] = [self.key.with_suffix(".pub").read_text().strip()]
+        self.site = self._first_site(self.site)
         self._first_revision = self.apply(self.site)
+
+    def _first_site(self, site: Site) -> Site:
+        """What is applied first, of what the lab describes."""
+        return site
+
+    def _lab_options(self) -> tuple[str, ...]:
+        return ("--chassis", "nspawn", "--nodes", str(len(self.machine_names)))
 
     def _start_lab(self) -> None:
         """The lab and Levier are up, and the image that its machines get is on the shelf."""
-        self.terminal.ok("lab", "up", "--name", self.lab, "--chassis", "nspawn", "--nodes", str(len(NODES)))
+        self.terminal.ok("lab", "up", "--name", self.lab, *self._lab_options())
         bring_from(self._shared_images(), self.images)
         self.up()
         self.terminal.ok("image", "build", IMAGE, "--kernel", "cloud", timeout_s=BUILD_S)
@@ -203,6 +211,14 @@ class Installation:
             lambda: self.steps(identity)[(step, node)]["state"] in states,
             what=f"{step} on {node} is {' or '.join(states)} in {identity}",
             every_s=0.03,
+        )
+
+    def begun(self, known: Collection[str]) -> str:
+        """The id of the first operation that is not among the `known` ones."""
+        return until(
+            lambda: next((o["id"] for o in self.get("/operations") if o["id"] not in known), None),
+            what="an operation began",
+            every_s=0.05,
         )
 
     def prefect_run(self, identity: str) -> dict[str, Any]:
