@@ -79,7 +79,7 @@ def test_each_stage_builds_on_those_before_it() -> None:
         "complete store",
         "configure clerk",
         "start clerk",
-        "joined",
+        "join",
         "in service",
     ]
 
@@ -103,11 +103,11 @@ def test_a_schema_is_made_once_and_other_actions_where_they_reach() -> None:
     by_title = {stage.title: stage.steps for stage in stages()}
     assert by_title["prepare store"] == (("store-schema", "c1"),)
     assert by_title["complete store"] == (("store-seed", "c1"), ("store-seed", "c2"))
-    assert by_title["joined"] == (("store-meet", "c1"),)
+    assert by_title["join"] == (("store-meet", "c1"),)
 
 
 def test_nobody_joins_where_there_is_no_such_host() -> None:
-    assert "joined" not in [stage.title for stage in stages(HOSTS[:2])]
+    assert "join" not in [stage.title for stage in stages(HOSTS[:2])]
 
 
 def test_hosts_that_others_build_on_are_pillars() -> None:
