@@ -14,7 +14,7 @@ from drivers.artifacts.command import require_files, require_root, require_tools
 from drivers.artifacts.shelf import build_lock, file_digest, inputs_digest, publish, source_digest, work_directory
 from drivers.images.recipe import KernelFlavour
 from drivers.ramdisk.kernel import KernelPackage, copy_kernel, find_kernel, unpack_kernel
-from drivers.ramdisk.modules import DriverSet, copy_modules
+from drivers.ramdisk.modules import DriverSet, copy_modules, prefixes_of
 from drivers.ramdisk.userland import BUSYBOX, TOOLS, copy_userland
 from levier.domain.errors import MalformedReply, NotFound, Rejected, Unreachable
 
@@ -184,7 +184,7 @@ def _build(recipe: _Recipe, package: KernelPackage, target: Path, progress: Prog
         unpacked = unpack_kernel(package, work=work)
         progress(f"ramdisk: gathering drivers ({recipe.drivers})")
         copy_userland(root)
-        modules = copy_modules(unpacked, root, version=package.release, drivers=recipe.drivers)
+        modules = copy_modules(unpacked, root, version=package.release, prefixes=prefixes_of(recipe.drivers))
         copy_kernel(unpacked, package, target=finished / KERNEL_FILE)
         progress("ramdisk: compressing")
         _pack(root, finished / RAMDISK_FILE)

@@ -87,8 +87,8 @@ def prefixes_of(drivers: DriverSet) -> tuple[str, ...]:
     return _ALL if drivers is DriverSet.ALL else _VIRTUAL
 
 
-def copy_modules(kernel_root: Path, target_root: Path, *, version: str, drivers: DriverSet) -> int:
-    """`target_root` has the chosen modules of the kernel unpacked in `kernel_root`; their number is returned.
+def copy_modules(kernel_root: Path, target_root: Path, *, version: str, prefixes: Iterable[str]) -> int:
+    """`target_root` has the modules of the kernel in `kernel_root` that `prefixes` cover; their number is returned.
 
     They are uncompressed, with the indexes modprobe needs.
     """
@@ -96,7 +96,7 @@ def copy_modules(kernel_root: Path, target_root: Path, *, version: str, drivers:
     target = target_root / "lib/modules" / version
     run_tool(["depmod", "--basedir", str(kernel_root), version], timeout_s=120)
     table = parse_dependencies((source / "modules.dep").read_text(encoding="utf-8"))
-    chosen = select_modules(table, prefixes_of(drivers))
+    chosen = select_modules(table, prefixes)
     for module in chosen:
         (target / module).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / module, target / module)
