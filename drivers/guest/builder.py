@@ -76,9 +76,10 @@ def build_guest(cache: Path, progress: Progress) -> BuiltGuest:
     """The guest is on the shelf, built anew only when its inputs changed; both files are verified.
 
     Inputs: this builder and its scripts, this machine's busybox, and the kernel for virtual machines that apt offers
-    here. When a newer kernel cannot be fetched the last build is kept, and its `note` says so. Takes some seconds; needs
-    no root. Safe to repeat and to interrupt. Raises InvalidRequest (tool missing, apt knows no kernel), Conflict (one is
-    being built), Unreachable (kernel cannot be fetched and there is no earlier build), Rejected (a build step failed).
+    here. When a newer kernel cannot be fetched the last build is kept, and its `note` says so. Takes some seconds;
+    needs no root. Safe to repeat and to interrupt. Raises InvalidRequest (tool missing, apt knows no kernel), Conflict
+    (one is being built), Unreachable (kernel cannot be fetched, and there is no earlier build), Rejected (a step
+    failed).
     """
     require_tools(_TOOLS)
     require_files({BUSYBOX: "busybox-static"})

@@ -49,7 +49,7 @@ def find(cloud: Connection, items: Sequence[CatalogItem]) -> Found:
     users = [_user(cloud, item.user) for item in items if item.user]
     return Found(
         services=tuple(each.id for each in services),
-        endpoints=tuple(e.id for each in services for e in _identity(cloud).endpoints(service_id=each.id)),
+        endpoints=tuple(e.id for each in services for e in identity(cloud).endpoints(service_id=each.id)),
         users=tuple(each.id for each in users if each is not None),
     )
 
@@ -63,7 +63,7 @@ def ensure(cloud: Connection, items: Sequence[CatalogItem]) -> tuple[str, ...]:
     for item in items:
         service = next(iter(_services(cloud, item)), None)
         if service is None:
-            service = _identity(cloud).create_service(type=item.type, name=item.name, description=item.description)
+            service = identity(cloud).create_service(type=item.type, name=item.name, description=item.description)
             changed.append(f"service {item.name}")
         changed += _ensure_endpoints(cloud, service.id, item)
         if item.user:
@@ -75,38 +75,39 @@ def remove(cloud: Connection, items: Sequence[CatalogItem], *, keep: Found) -> t
     """Of `items` only what is in `keep` is there; what was removed. Safe to repeat."""
     now, removed = find(cloud, items), []
     for endpoint in set(now.endpoints) - set(keep.endpoints):
-        _identity(cloud).delete_endpoint(endpoint)
+        identity(cloud).delete_endpoint(endpoint)
         removed.append(f"endpoint {endpoint}")
     for service in set(now.services) - set(keep.services):
-        _identity(cloud).delete_service(service)
+        identity(cloud).delete_service(service)
         removed.append(f"service {service}")
     for user in set(now.users) - set(keep.users):
-        _identity(cloud).delete_user(user)
+        identity(cloud).delete_user(user)
         removed.append(f"user {user}")
     return tuple(sorted(removed))
 
 
-def _identity(cloud: Connection) -> Proxy:
+def identity(cloud: Connection) -> Proxy:
+    """The identity service, version 3. Raises Unsupported."""
     if not isinstance(cloud.identity, Proxy):
         raise Unsupported("the cloud's identity service speaks version 2 only", hint="Levier's clouds speak version 3")
     return cloud.identity
 
 
 def _services(cloud: Connection, item: CatalogItem) -> list[Any]:
-    return [each for each in _identity(cloud).services(type=item.type) if each.name == item.name]
+    return [each for each in identity(cloud).services(type=item.type) if each.name == item.name]
 
 
 def _ensure_endpoints(cloud: Connection, service: str, item: CatalogItem) -> list[str]:
     own = {
-        each.interface: each for each in _identity(cloud).endpoints(service_id=service) if each.region_id == item.region
+        each.interface: each for each in identity(cloud).endpoints(service_id=service) if each.region_id == item.region
     }
     changed = []
     for interface, url in item.urls.items():
         present = own.get(interface)
         if present is None:
-            _identity(cloud).create_endpoint(service_id=service, interface=interface, url=url, region_id=item.region)
+            identity(cloud).create_endpoint(service_id=service, interface=interface, url=url, region_id=item.region)
         elif present.url != url:
-            _identity(cloud).update_endpoint(present, url=url)
+            identity(cloud).update_endpoint(present, url=url)
         else:
             continue
         changed.append(f"{interface} endpoint of {item.name}")
@@ -114,7 +115,7 @@ def _ensure_endpoints(cloud: Connection, service: str, item: CatalogItem) -> lis
 
 
 def _user(cloud: Connection, name: str) -> Any:
-    return _identity(cloud).find_user(name, domain_id=DOMAIN)
+    return identity(cloud).find_user(name, domain_id=DOMAIN)
 
 
 def _accepts(cloud: Connection, item: CatalogItem) -> bool:
@@ -134,19 +135,19 @@ def _accepts(cloud: Connection, item: CatalogItem) -> bool:
 def _ensure_user(cloud: Connection, item: CatalogItem) -> list[str]:
     changed = []
     user = _user(cloud, str(item.user))
-    project = _identity(cloud).find_project(SERVICE_PROJECT, domain_id=DOMAIN)
+    project = identity(cloud).find_project(SERVICE_PROJECT, domain_id=DOMAIN)
     if project is None:
-        project = _identity(cloud).create_project(name=SERVICE_PROJECT, domain_id=DOMAIN)
+        project = identity(cloud).create_project(name=SERVICE_PROJECT, domain_id=DOMAIN)
         changed.append(f"project {SERVICE_PROJECT}")
     if user is None:
-        user = _identity(cloud).create_user(name=item.user, domain_id=DOMAIN, password=item.password)
+        user = identity(cloud).create_user(name=item.user, domain_id=DOMAIN, password=item.password)
         changed.append(f"user {item.user}")
     elif not _accepts(cloud, item):
-        _identity(cloud).update_user(user, password=item.password)
+        identity(cloud).update_user(user, password=item.password)
         changed.append(f"password of {item.user}")
     for name in item.roles:
-        role = _identity(cloud).find_role(name) or _identity(cloud).create_role(name=name)
-        if not _identity(cloud).validate_user_has_project_role(project, user, role):
-            _identity(cloud).assign_project_role_to_user(project, user, role)
+        role = identity(cloud).find_role(name) or identity(cloud).create_role(name=name)
+        if not identity(cloud).validate_user_has_project_role(project, user, role):
+            identity(cloud).assign_project_role_to_user(project, user, role)
             changed.append(f"role {name} of {item.user}")
     return changed

@@ -118,6 +118,7 @@ def install_stages(
         InstallStage("register", tuple(layout.registered())),
         InstallStage("join", tuple(layout.joined())),
     ]
+    stages += _smoke_test(layout)
     stages.append(InstallStage("in service", tuple((IN_SERVICE, host) for host in hosts)))
     return tuple(stage for stage in stages if stage.steps)
 
@@ -213,6 +214,20 @@ def _level(layout: _Layout, names: tuple[str, ...]) -> tuple[InstallStage, ...]:
 def _acting(verb: str, layout: _Layout, names: Iterable[str], moment: Moment) -> InstallStage:
     own = [name for name in names if any(action.when is moment for action in layout.components[name].actions)]
     return InstallStage(f"{verb} {', '.join(own)}", tuple(layout.actions(own, moment)))
+
+
+def _smoke_test(layout: _Layout) -> tuple[InstallStage, ...]:
+    """A server on every compute host, then nothing of it; without nova, as much as there is."""
+    host = layout.first(COMPUTE_API) or layout.first(IDENTITY)
+    if host is None:
+        return ()
+    computes = layout.hosts_with(COMPUTE) if layout.first(COMPUTE_API) else ()
+    return (
+        InstallStage("smoke test: prepared", ((SMOKE_PREPARE, host),)),
+        InstallStage("smoke test: servers", tuple((SMOKE_SERVER, each) for each in computes)),
+        InstallStage("smoke test: checks", tuple((SMOKE_CHECK, each) for each in computes)),
+        InstallStage("smoke test: removed", ((SMOKE_REMOVE, host),)),
+    )
 
 
 def _preparations(layout: _Layout, names: tuple[str, ...]) -> Iterator[Placed]:

@@ -8,7 +8,7 @@ from levier.domain.component import Component
 from levier.domain.component_placement import Components
 from levier.domain.install_plan import IDENTITY
 from levier.services.context import NodeStep
-from levier.services.steps import cloud, installation
+from levier.services.steps import cloud, installation, smoke
 from levier.services.steps.component import component_steps
 from levier.services.steps.sequences import STEPS
 from levier.services.steps.stores import store_steps
@@ -24,6 +24,7 @@ def all_steps(components: Components) -> tuple[NodeStep, ...]:
         cloud.access,
         cloud.registered,
         cloud.zones,
+        *smoke.STEPS,
         installation.mark_in_service,
     )
     return (*STEPS.values(), *own, *(each for name in sorted(components) for each in _of(components[name])))

@@ -1,0 +1,146 @@
+"""Servers in nova: on a named host, in a project; their flavour and key pair."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+from openstack import exceptions
+from openstack.connection import Connection
+
+ACTIVE, ERROR = "ACTIVE", "ERROR"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSpec:
+    """A server on one host. Ids, but for the names."""
+
+    name: str
+    host: str
+    image: str
+    flavor: str
+    key_pair: str
+    port: str
+    user_data: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """What nova says of a server."""
+
+    id: str
+    name: str
+    status: str
+    host: str
+    fault: str = ""
+    """Why it is in error; empty otherwise."""
+
+
+def servers_of(cloud: Connection, project: str, *, name: str = "") -> tuple[ServerState, ...]:
+    """The project's servers; of this name only, when one is given."""
+    listed = cloud.compute.servers(all_projects=True, project_id=project)
+    return tuple(_state(each) for each in listed if name in ("", each.name))
+
+
+def server_state(cloud: Connection, server: str) -> ServerState:
+    """The server's state. Raises NotFound (of the connection's block) when there is none."""
+    return _state(cloud.compute.get_server(server))
+
+
+def create_server(cloud: Connection, spec: ServerSpec) -> str:
+    """A server is being made on the host, by way of the scheduler; its id. Not safe to repeat: look for it first."""
+    made = cloud.compute.create_server(
+        name=spec.name,
+        host=spec.host,
+        image_id=spec.image,
+        flavor_id=spec.flavor,
+        key_name=spec.key_pair,
+        networks=[{"port": spec.port}],
+        user_data=base64.b64encode(spec.user_data.encode()).decode("ascii"),
+        tags=[spec.name],
+    )
+    return str(made.id)
+
+
+def delete_servers(cloud: Connection, project: str, *, name: str = "") -> tuple[ServerState, ...]:
+    """The project's servers (of the name) are being deleted; those that still are there. Safe to repeat."""
+    left = servers_of(cloud, project, name=name)
+    for each in left:
+        cloud.compute.delete_server(each.id, ignore_missing=True)
+    return left
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeService:
+    """What nova knows of a compute host's service."""
+
+    state: str
+    """`up` or `down`."""
+    status: str
+    """`enabled` or `disabled`."""
+    reason: str
+    """Why it is disabled; empty otherwise."""
+
+
+def compute_service(cloud: Connection, host: str) -> ComputeService | None:
+    """The compute service of the host; None where nova knows none."""
+    found = next(iter(cloud.compute.services(binary="nova-compute", host=host)), None)
+    if found is None:
+        return None
+    return ComputeService(str(found.state), str(found.status), str(found.disabled_reason or ""))
+
+
+def ensure_flavor(cloud: Connection, name: str, *, memory_mib: int, disk_gib: int) -> str:
+    """There is a flavour of this name with one processor, for the connection's project only; its id."""
+    found = cloud.compute.find_flavor(name)
+    if found is None:
+        found = cloud.compute.create_flavor(name=name, ram=memory_mib, vcpus=1, disk=disk_gib, is_public=False)
+    project = str(cloud.current_project_id)
+    if project not in {each["tenant_id"] for each in cloud.compute.get_flavor_access(found)}:
+        cloud.compute.flavor_add_tenant_access(found, project)
+    return str(found.id)
+
+
+def ensure_key_pair(cloud: Connection, name: str, *, public_key: str) -> None:
+    """The connection's user has a key pair of this name. Safe to repeat."""
+    if cloud.compute.find_keypair(name) is None:
+        cloud.compute.create_keypair(name=name, public_key=public_key)
+
+
+def compute_leftovers(cloud: Connection, project: str, name: str) -> tuple[str, ...]:
+    """All that nova and placement have of the project, and of that name outside of projects; in words."""
+    found = [f"server {each.name} ({each.status})" for each in servers_of(cloud, project)]
+    if cloud.compute.find_flavor(name) is not None:
+        found.append(f"flavour {name}")
+    if cloud.compute.find_keypair(name) is not None:
+        found.append(f"key pair {name}")
+    usages = cloud.placement.get("/usages", params={"project_id": project}, microversion="1.9")
+    exceptions.raise_from_response(usages)
+    return (*found, *(f"{n} {kind} in placement" for kind, n in sorted(usages.json()["usages"].items()) if n))
+
+
+def remove_flavor_and_key_pair(cloud: Connection, name: str) -> tuple[str, ...]:
+    """There is no flavour and no key pair of this name; what was removed. Safe to repeat."""
+    removed = []
+    if flavor := cloud.compute.find_flavor(name):
+        cloud.compute.delete_flavor(flavor, ignore_missing=True)
+        removed.append(f"flavour {name}")
+    if cloud.compute.find_keypair(name) is not None:
+        cloud.compute.delete_keypair(name, ignore_missing=True)
+        removed.append(f"key pair {name}")
+    return tuple(removed)
+
+
+def _state(server: Any) -> ServerState:
+    fault = server.fault or {}
+    words = [str(fault.get("message", ""))]
+    # To administrators nova tells the last lines of the traceback too; the last one is the cause.
+    words += [line for line in str(fault.get("details", "")).strip().splitlines()[-1:] if line not in words[0]]
+    return ServerState(
+        id=str(server.id),
+        name=str(server.name),
+        status=str(server.status),
+        host=str(server.compute_host or ""),
+        fault=": ".join(word for word in words if word),
+    )

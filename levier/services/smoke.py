@@ -1,0 +1,124 @@
+"""The smoke test as its steps see it: names, what is covered, and its two ways into the cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from openstack.connection import Connection
+
+from drivers.guest import BuiltGuest, build_guest
+from drivers.openstack.connection import cloud_connection
+from drivers.openstack.sweeping import COMPUTE, IMAGE, NETWORK, VOLUME, Swept, leftovers, sweep
+from levier.domain import smoke
+from levier.domain.errors import Conflict, DriverError, NotFound
+from levier.domain.smoke import SmokeScope
+from levier.services.context import NodeContext
+from levier.services.polling import wait_for
+
+MEMORY_MIB = 128
+_SERVICES = {"nova-api": COMPUTE, "neutron-server": NETWORK, "glance": IMAGE, "cinder-api": VOLUME}
+_BUILD_S = 120.0
+_JOURNAL_LINES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class SmokeTest:
+    """The test of one operation, on the host of one step."""
+
+    ctx: NodeContext
+
+    @property
+    def name(self) -> str:
+        """Of all that it makes."""
+        return smoke.smoke_name(self.ctx.operation)
+
+    @property
+    def own_name(self) -> str:
+        """Of what it makes for this host."""
+        return smoke.server_name(self.ctx.operation, self.ctx.name)
+
+    @property
+    def scope(self) -> SmokeScope:
+        """What is checked where."""
+        return smoke.smoke_scope(self.ctx.site, self.ctx.cloud.components)
+
+    @property
+    def services(self) -> frozenset[str]:
+        """The services that the cloud has."""
+        view = self.ctx.cloud.view(self.ctx.site)
+        return frozenset(service for component, service in _SERVICES.items() if view.runs(component))
+
+    @property
+    def not_checked(self) -> dict[str, str]:
+        """What cannot be checked on this host, and why."""
+        return {check.value: reason for check, reason in self.scope.left_out[self.ctx.name].items()}
+
+    # --- into the cloud ---------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def admin(self) -> Iterator[Connection]:
+        """The cloud, as its administrator in the administrator's project."""
+        with cloud_connection(self.ctx.cloud.login(self.ctx.site), self.ctx.guard) as connection:
+            yield connection
+
+    @contextmanager
+    def own(self) -> Iterator[Connection]:
+        """The cloud, in the project of the test, which must exist."""
+        login = replace(self.ctx.cloud.login(self.ctx.site), project=self.name)
+        with cloud_connection(login, self.ctx.guard) as connection:
+            yield connection
+
+    # --- guest ------------------------------------------------------------------------------------------------------
+
+    def guest(self) -> BuiltGuest:
+        """The guest of this machine, built now if need be. Waits while another installation builds it."""
+        found: list[BuiltGuest] = []
+
+        def build() -> bool:
+            try:
+                found.append(build_guest(self.ctx.services.image_cache, lambda _line: None))
+            except Conflict:
+                return False
+            return True
+
+        if wait_for(build, timeout_s=_BUILD_S, check=self.ctx.check) is None:
+            raise Conflict("the guest of the smoke test is still being built elsewhere", hint="try again")
+        return found[0]
+
+    # --- removal ----------------------------------------------------------------------------------------------------
+
+    def remove(self, *, timeout_s: float, check: Callable[[], None]) -> Swept:
+        """Nothing of the test is in any service, or what is left is told after `timeout_s`. Safe to repeat."""
+        removed: dict[str, None] = {}
+        left: list[tuple[str, ...]] = [()]
+        with self.admin() as cloud:
+
+            def look() -> bool:
+                swept = sweep(cloud, self.name, self.services)
+                removed.update(dict.fromkeys(swept.removed))
+                left[0] = swept.left
+                return not swept.left
+
+            wait_for(look, timeout_s=timeout_s, check=check)
+        return Swept(tuple(removed), left[0])
+
+    def leftovers(self) -> tuple[str, ...]:
+        """What of the test is in any service."""
+        with self.admin() as cloud:
+            return leftovers(cloud, self.name, self.services)
+
+    # --- words ------------------------------------------------------------------------------------------------------
+
+    def journal(self) -> str:
+        """The last complaints of this host's compute service, for an error's message; why not, when it has none."""
+        unit = "levier-nova-compute.service"
+        script = (
+            f"journalctl -u {unit} -n 400 --no-pager -o cat | grep -E ' (ERROR|WARNING|CRITICAL) ' "
+            f"| tail -n {_JOURNAL_LINES} | cut -c -400"
+        )
+        try:
+            return self.ctx.own_host().run(script, check=False).stdout.strip() or "no complaint in its journal"
+        except (DriverError, NotFound) as error:
+            return f"its journal cannot be read: {error}"

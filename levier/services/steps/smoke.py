@@ -1,0 +1,346 @@
+"""Steps of the smoke test: prepared, a server on every compute host, checked, and all of it removed again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from openstack.connection import Connection
+
+from drivers.openstack import consoles, images, networks, projects, servers, volumes
+from drivers.openstack.images import ImageSpec
+from drivers.openstack.networks import NetworkSpec
+from drivers.openstack.servers import ServerSpec, ServerState
+from drivers.openstack.sweeping import COMPUTE, IMAGE, NETWORK, VOLUME
+from levier.domain import install_plan, smoke
+from levier.domain.errors import AuthFailed, Busy, Conflict, NotFound, OutcomeUnknown, Rejected, Unreachable
+from levier.domain.operation import JsonMap
+from levier.domain.smoke import Check, GuestReport, lacking, read_console
+from levier.saga.step import Checkpoint, Undo, step
+from levier.services.context import NodeContext, NodeStep
+from levier.services.polling import wait_for
+from levier.services.smoke import MEMORY_MIB, SmokeTest
+
+REGISTERED_S = 120.0
+"""A compute service tells of itself every 10 s, and is known once the hosts were discovered."""
+ACTIVE_S = 600.0
+GUEST_S = 420.0
+"""From ACTIVE to everything said, where the server, its host and the network are emulated on a busy machine."""
+VOLUME_S = 180.0
+REMOVED_S = 300.0
+UNDONE_S = 180.0
+_PROXY_PORT = 6080
+_COMMAND_LINE = "console=tty0 console=ttyS0 quiet no_timer_check mitigations=off"
+_EMPTY_DISK = bytes(1 << 20)
+_SILENT = (Unreachable, OutcomeUnknown, Busy, AuthFailed, NotFound)
+"""How a cloud that is half dead answers."""
+
+
+# --- prepare ---------------------------------------------------------------------------------------------------------
+
+
+def _remove_all(ctx: NodeContext, _checkpoint: Checkpoint) -> JsonMap:
+    """Nothing of the test is in the cloud; what a cloud that does not answer keeps is told."""
+    try:
+        swept = SmokeTest(ctx).remove(timeout_s=UNDONE_S, check=ctx.guard)
+    except _SILENT as error:
+        return {"removed": [], "left": [f"whatever there is: {error}"]}
+    return {"removed": list(swept.removed), "left": list(swept.left)}
+
+
+@step(name=install_plan.SMOKE_PREPARE, title="Prepare the smoke test", undo=_remove_all)
+def prepare(ctx: NodeContext) -> JsonMap:
+    """A project with image, flavour, key pair, network, router and a port per compute host exists. Safe to repeat."""
+    test = SmokeTest(ctx)
+    with test.admin() as cloud:
+        project = projects.ensure_project(cloud, test.name, description=f"Levier's smoke test in {ctx.operation}")
+        present = {service: service in test.services for service in (COMPUTE, NETWORK, VOLUME)}
+        projects.ensure_quota(cloud, project, _quota(len(test.scope.hosts)), services=present)
+        earlier = [each for each in projects.projects_named(cloud, smoke.PREFIX) if each != test.name]
+    outputs: JsonMap = {"project": project, "token": "ok", "not_checked": dict(test.scope.not_there)}
+    if earlier:
+        outputs = {**outputs, "left_by_earlier_tests": earlier}
+    with test.own() as cloud:
+        if IMAGE in test.services:
+            outputs = {**outputs, **_upload(test, cloud, project)}
+        if COMPUTE in test.services and test.scope.hosts:
+            outputs = {**outputs, **_make_surroundings(test, cloud, project)}
+    return outputs
+
+
+def _quota(hosts: int) -> projects.Quota:
+    return projects.Quota(
+        servers=hosts,
+        memory_mib=hosts * MEMORY_MIB,
+        volumes=hosts,
+        volumes_gib=hosts * smoke.VOLUME_GIB,
+        ports=hosts + 32,
+    )
+
+
+def _upload(test: SmokeTest, cloud: Connection, project: str) -> JsonMap:
+    """Kernel, ramdisk and a disk that is empty; the ramdisk comes back as it was sent."""
+    guest = test.guest()
+    kernel, ramdisk = guest.kernel_path.read_bytes(), guest.ramdisk_path.read_bytes()
+    parts = {
+        kind: images.ensure_image(cloud, project, ImageSpec(f"{test.name}-{kind}", kind, content), tag=test.name)
+        for kind, content in (("aki", kernel), ("ari", ramdisk))
+    }
+    if images.download(cloud, parts["ari"]) != ramdisk:
+        raise Rejected("glance gives back another image than it was given", hint="see glance's log on its host")
+    properties = {
+        "kernel_id": parts["aki"],
+        "ramdisk_id": parts["ari"],
+        "os_command_line": _COMMAND_LINE,
+        "hw_disk_bus": "virtio",
+        "hw_vif_model": "virtio",
+    }
+    images.ensure_image(cloud, project, ImageSpec(test.name, "ami", _EMPTY_DISK, properties), tag=test.name)
+    size = sum(len(each) for each in (kernel, ramdisk, _EMPTY_DISK))
+    return {"image": "given back as it was sent", "images_mib": round(size / 2**20, 1)}
+
+
+def _make_surroundings(test: SmokeTest, cloud: Connection, project: str) -> JsonMap:
+    servers.ensure_flavor(cloud, test.name, memory_mib=MEMORY_MIB, disk_gib=1)
+    servers.ensure_key_pair(cloud, test.name, public_key=test.ctx.services.login_key()[1])
+    router = test.ctx.cloud.view(test.ctx.site).runs(smoke.ROUTER)
+    spec = NetworkSpec(test.name, str(smoke.CIDR), smoke.GATEWAY, smoke.POOL, router=router)
+    made = networks.ensure_network(cloud, project, spec)
+    addresses = smoke.server_addresses(test.scope.hosts)
+    named = {smoke.server_name(test.ctx.operation, host): address for host, address in addresses.items()}
+    networks.ensure_ports(cloud, project, made, named, tag=test.name)
+    return {"network": made.network, "router": made.router, "addresses": addresses}
+
+
+# --- servers ---------------------------------------------------------------------------------------------------------
+
+
+def _remove_server(ctx: NodeContext, _checkpoint: Checkpoint) -> JsonMap:
+    """The host has no server of the test; what a cloud that does not answer keeps is told."""
+    test = SmokeTest(ctx)
+    try:
+        with test.admin() as cloud:
+            project = projects.find_project(cloud, test.name)
+            gone = project is None or _server_gone(test, cloud, project, check=ctx.guard)
+    except _SILENT as error:
+        return {"left": [f"server {test.own_name}: {error}"]}
+    return {"left": [] if gone else [f"server {test.own_name}"]}
+
+
+def _server_gone(test: SmokeTest, cloud: Connection, project: str, *, check: Callable[[], None]) -> bool:
+    def look() -> bool:
+        return not servers.delete_servers(cloud, project, name=test.own_name)
+
+    return wait_for(look, timeout_s=UNDONE_S, check=check) is not None
+
+
+@step(name=install_plan.SMOKE_SERVER, title="Boot a server on this host", undo=_remove_server)
+def server(ctx: NodeContext) -> JsonMap:
+    """A server runs on exactly this host and has its address. Safe to repeat: one in error is replaced."""
+    test, began = SmokeTest(ctx), time.monotonic()
+    with test.own() as cloud:
+        project = _project(test, cloud)
+        _await_service(test, cloud)
+        state = _await_active(test, cloud, _ensure_server(test, cloud, project))
+        active_s = time.monotonic() - began
+        if state.host != ctx.name:
+            raise Rejected(f"the server for {ctx.name} runs on {state.host}", hint="see nova-scheduler's journal")
+        outputs = {"server": state.id, "active_after_s": round(active_s, 1), "not_checked": test.not_checked}
+        if test.scope.covers(ctx.name, Check.ADDRESS):
+            report = _await_guest(test, cloud, state.id, lambda report: bool(report.address), "no address by DHCP")
+            outputs |= {"address": report.address, "mtu": report.mtu}
+            outputs |= {"address_after_s": round(time.monotonic() - began, 1)}
+    return outputs
+
+
+def _project(test: SmokeTest, cloud: Connection) -> str:
+    if cloud.current_project_id is None:
+        raise Conflict("the smoke test was not prepared", hint="do not skip one of its steps: skip all or none")
+    return str(cloud.current_project_id)
+
+
+def _await_service(test: SmokeTest, cloud: Connection) -> None:
+    host, last = test.ctx.name, "nova does not know it"
+
+    def look() -> bool:
+        nonlocal last
+        found = servers.compute_service(cloud, host)
+        if found is not None:
+            last = (
+                f"its compute service is {found.state} and {found.status}{f' ({found.reason})' if found.reason else ''}"
+            )
+        return found is not None and found.state == "up" and found.status == "enabled"
+
+    if wait_for(look, timeout_s=REGISTERED_S, check=test.ctx.check) is None:
+        raise Rejected(
+            f"{host} takes no servers: {last}; on {host}: {test.journal()}",
+            hint=f"on {host}: systemctl status levier-nova-compute; where disabled: openstack compute service set --enable",
+        )
+
+
+def _ensure_server(test: SmokeTest, cloud: Connection, project: str) -> str:
+    for found in servers.servers_of(cloud, project, name=test.own_name):
+        if found.status != servers.ERROR:
+            return found.id
+        if not _server_gone(test, cloud, project, check=test.ctx.check):
+            raise Busy(f"the server of an earlier attempt on {test.ctx.name} is still being deleted")
+    return servers.create_server(cloud, _server_spec(test, cloud, project))
+
+
+def _server_spec(test: SmokeTest, cloud: Connection, project: str) -> ServerSpec:
+    image = next((i for i in images.images_of(cloud, project) if i.name == test.name), None)
+    flavor = cloud.compute.find_flavor(test.name)
+    port = networks.find_port(cloud, project, test.own_name)
+    if image is None or flavor is None or port is None:
+        raise Conflict("the smoke test was not prepared", hint="do not skip one of its steps: skip all or none")
+    addresses = smoke.server_addresses(test.scope.hosts)
+    peers = [addresses[each] for each in smoke.peers_of(test.scope, test.ctx.name)]
+    return ServerSpec(
+        name=test.own_name,
+        host=test.ctx.name,
+        image=str(image.id),
+        flavor=str(flavor.id),
+        key_pair=test.name,
+        port=port,
+        user_data=smoke.user_data(peers),
+    )
+
+
+def _await_active(test: SmokeTest, cloud: Connection, identity: str) -> ServerState:
+    states: list[ServerState] = []
+
+    def look() -> bool:
+        states.append(servers.server_state(cloud, identity))
+        return states[-1].status in (servers.ACTIVE, servers.ERROR)
+
+    host = test.ctx.name
+    ended = wait_for(look, timeout_s=ACTIVE_S, check=test.ctx.check) is not None
+    if ended and states[-1].status == servers.ACTIVE:
+        return states[-1]
+    state = states[-1]
+    what = "is in ERROR" if ended else f"is still {state.status} after {ACTIVE_S:g} s"
+    raise Rejected(
+        f"the server on {host} {what}: {state.fault or 'nova names no fault'}; on {host}: {test.journal()}",
+        hint=f"on {host}: journalctl -u levier-nova-compute; 'no valid host': journalctl -u levier-nova-scheduler",
+    )
+
+
+def _await_guest(
+    test: SmokeTest, cloud: Connection, server: str, fits: Callable[[GuestReport], bool], lacks: str
+) -> GuestReport:
+    """What the server has said, once it fits. Raises Rejected with what is missing and its last words."""
+    seen: list[str] = [""]
+
+    def look() -> bool:
+        seen[0] = consoles.console_text(cloud, server)
+        return fits(read_console(seen[0]))
+
+    if wait_for(look, timeout_s=GUEST_S, check=test.ctx.check) is None:
+        report = read_console(seen[0])
+        missing = "; ".join(lacking(report, test.scope, test.ctx.name)) or lacks
+        words = " | ".join(line.strip() for line in seen[0].splitlines()[-6:]) or "nothing"
+        raise Rejected(
+            f"the server on {test.ctx.name}: {missing}. Its console says: {words[-800:]}",
+            hint=f"openstack console log show {test.own_name}; see docs/smoke-test.md",
+        )
+    return read_console(seen[0])
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def _remove_volume(ctx: NodeContext, _checkpoint: Checkpoint) -> JsonMap:
+    """There is no volume for the host's server; what a cloud that does not answer keeps is told."""
+    test = SmokeTest(ctx)
+    if not test.scope.covers(ctx.name, Check.VOLUME):
+        return {"left": []}
+    try:
+        with test.admin() as cloud:
+            project = projects.find_project(cloud, test.name)
+
+            def look() -> bool:
+                return project is None or not volumes.delete_volumes(cloud, project, name=test.own_name)
+
+            gone = wait_for(look, timeout_s=UNDONE_S, check=ctx.guard) is not None
+    except _SILENT as error:
+        return {"left": [f"volume {test.own_name}: {error}"]}
+    return {"left": [] if gone else [f"volume {test.own_name}"]}
+
+
+@step(name=install_plan.SMOKE_CHECK, title="Check this host's server", undo=_remove_volume)
+def check(ctx: NodeContext) -> JsonMap:
+    """The server reaches what it is to reach, has had a volume, and its screen was seen. Safe to repeat."""
+    test, began = SmokeTest(ctx), time.monotonic()
+    scope, outputs = test.scope, dict[str, object]()
+    with test.own() as cloud:
+        own = next(iter(servers.servers_of(cloud, _project(test, cloud), name=test.own_name)), None)
+        if own is None:
+            raise Conflict(f"there is no server on {ctx.name}", hint="do not skip one of its steps: skip all or none")
+        if scope.covers(ctx.name, Check.ADDRESS):
+            report = _await_guest(test, cloud, own.id, lambda r: not lacking(r, scope, ctx.name), "")
+            outputs |= {"address": report.address, "peers": dict(report.peers)}
+        if scope.covers(ctx.name, Check.CONSOLE):
+            outputs["screen"] = _screen(test, cloud, own.id)
+        if scope.covers(ctx.name, Check.VOLUME):
+            outputs["volume"] = _volume(test, cloud, own.id)
+    return {**outputs, "seconds": round(time.monotonic() - began, 1), "not_checked": test.not_checked}
+
+
+def _screen(test: SmokeTest, cloud: Connection, server: str) -> str:
+    proxy = test.ctx.cloud.view(test.ctx.site).hosts_with(smoke.VNC)[0]
+    token = consoles.screen_token(cloud, server)
+    screen = consoles.look_at_screen(proxy.address, _PROXY_PORT, token)
+    return f"{screen.width}x{screen.height} {screen.name}"
+
+
+def _volume(test: SmokeTest, cloud: Connection, server: str) -> str:
+    """The server wrote to a volume and read it back; it is detached again."""
+    project = _project(test, cloud)
+    volume = volumes.ensure_volume(cloud, project, test.own_name, size_gib=smoke.VOLUME_GIB)
+
+    def is_in(status: str) -> bool:
+        state = volumes.volume_state(cloud, volume)
+        if state.failed:
+            raise Rejected(f"the volume for {test.ctx.name} is in {state.status}", hint="see cinder-volume's journal")
+        return state.status == status
+
+    def seen(there: bool) -> bool:
+        report = read_console(consoles.console_text(cloud, server))
+        wanted = smoke.VOLUME_GIB << 30
+        return any(v.size_bytes == wanted and v.io_works and v.is_there is there for v in report.volumes.values())
+
+    if not is_in(volumes.IN_USE):
+        _await_volume(test, lambda: is_in(volumes.AVAILABLE), "is not available")
+        volumes.ensure_attached(cloud, volumes.volume_state(cloud, volume), server)
+    _await_volume(test, lambda: is_in(volumes.IN_USE) and seen(True), "is not attached, or the server cannot use it")
+    volumes.ensure_detached(cloud, volumes.volume_state(cloud, volume))
+    _await_volume(test, lambda: is_in(volumes.AVAILABLE) and seen(False), "is not detached")
+    return f"{smoke.VOLUME_GIB} GiB written, read back and detached"
+
+
+def _await_volume(test: SmokeTest, look: Callable[[], bool], what: str) -> None:
+    if wait_for(look, timeout_s=VOLUME_S, check=test.ctx.check) is None:
+        host = test.ctx.name
+        raise Rejected(
+            f"the volume for {host} {what} after {VOLUME_S:g} s; on {host}: {test.journal()}",
+            hint=f"openstack volume show {test.own_name}; journalctl -u levier-cinder-volume on the storage host",
+        )
+
+
+# --- removal ---------------------------------------------------------------------------------------------------------
+
+
+@step(name=install_plan.SMOKE_REMOVE, title="Remove all of the smoke test", undo=Undo.NO_EFFECT)
+def remove(ctx: NodeContext) -> JsonMap:
+    """Nothing of the test is left in any service, as each of them lists it. Safe to repeat."""
+    test = SmokeTest(ctx)
+    swept = test.remove(timeout_s=REMOVED_S, check=ctx.check)
+    if swept.left:
+        raise Rejected(
+            f"the smoke test left {', '.join(swept.left)}",
+            hint=f"remove it by hand in the project {test.name}, then retry",
+        )
+    return {"removed": len(swept.removed), "left": [], "listed": sorted({*test.services, "identity"})}
+
+
+STEPS: tuple[NodeStep, ...] = (prepare, server, check, remove)
