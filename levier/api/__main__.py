@@ -9,7 +9,7 @@ import uvicorn
 from levier import bootstrap
 from levier.api.app import create_app
 from levier.domain.errors import LevierError
-from levier.services.boot_files import ensure_ramdisk
+from levier.services.boot_files import ensure_guest, ensure_ramdisk
 
 
 def main() -> int:
@@ -18,6 +18,7 @@ def main() -> int:
         services = bootstrap.services()
         # Here, because this process reaches the package archive and the boot service may not.
         ensure_ramdisk(services.settings, lambda line: print(line, flush=True))
+        ensure_guest(services.settings, lambda line: print(line, flush=True))
         token = bootstrap.ensure_token(services.settings.token_file)
     except LevierError as error:
         print(f"{error}\n{error.hint}".strip(), file=sys.stderr)

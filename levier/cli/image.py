@@ -18,7 +18,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command()
 def build(
-    name: Annotated[str, typer.Argument(help="debian-12 or debian-13")],
+    name: Annotated[str, typer.Argument(help="debian-12, debian-13, or smoke-guest for the smoke test")],
     kernel: Annotated[str, typer.Option(help="generic (all drivers) or cloud (virtual machines only)")] = "generic",
     as_json: Json = False,
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import IPv4Network
 
@@ -214,8 +214,11 @@ def read_console(text: str) -> GuestReport:
 
 
 def _volume(line: str, said: Mapping[str, str], before: SeenVolume | None) -> SeenVolume:
-    size = int(said["size"]) if said.get("size", "").isdigit() else before.size_bytes if before else 0
-    return SeenVolume(size, said.get("io") == "ok" or bool(before and before.io_works), not line.endswith(" gone"))
+    """Of one that went it is known what it was; of one that came, what is said now."""
+    if line.split()[-1] == "gone":
+        return replace(before or SeenVolume(0, False), is_there=False)
+    size = int(said["size"]) if said.get("size", "").isdigit() else 0
+    return SeenVolume(size, said.get("io") == "ok")
 
 
 def lacking(report: GuestReport, scope: SmokeScope, host: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
+from levier.domain.install_plan import SMOKE_TEST
 from levier.domain.operation_status import OperationStatus, StepState
 
 REFERENCE_S: Mapping[str, float] = {
@@ -39,8 +40,8 @@ class StepEstimates:
     repeated_s: Mapping[str, float]
 
     def of(self, step: str, *, done: bool) -> float:
-        """Seconds of `step`; `done`: on a host where its work was done before."""
-        if done:
+        """Seconds of `step`; `done`: on a host where its work was done before. A smoke test is made each time."""
+        if done and step not in SMOKE_TEST:
             return self.repeated_s.get(step, REPEATED_S)
         return self.acting_s.get(step) or next(
             (s for name, s in REFERENCE_S.items() if step.startswith(name)), OTHERS_S

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from drivers.bundle import bundle_file
+from drivers.guest import NAME as GUEST
+from drivers.guest import build_guest
 from drivers.images.catalog import list_images
 from drivers.ramdisk import build_ramdisk, list_ramdisks, verify_ramdisk
-from levier.domain.errors import InvalidRequest
+from levier.domain.errors import Conflict, InvalidRequest, Unreachable
 from levier.services.boot_agents import BootAgents, BootServices, DeployFiles
 from levier.services.settings import Settings
 
@@ -33,6 +35,21 @@ def ensure_ramdisk(settings: Settings, progress: Callable[[str], None]) -> None:
     else:
         if built.note:
             progress(built.note)
+
+
+def ensure_guest(settings: Settings, progress: Callable[[str], None]) -> None:
+    """The guest of the smoke test is on the shelf and current, or `progress` was told why not. Safe to repeat.
+
+    Everything but installing a cloud works without one. Raises Rejected for a build that fails.
+    """
+    if not settings.build_ramdisk:
+        return
+    try:
+        note = build_guest(settings.image_cache, progress).note
+    except (InvalidRequest, Conflict, Unreachable) as error:
+        note = f"smoke guest: not built: {error}; later: levier image build {GUEST}"
+    if note:
+        progress(note)
 
 
 class DeployShelf:

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from drivers.guest import NAME as GUEST
+from drivers.guest import BuiltGuest, build_guest, list_guests
 from drivers.images.builder import build_image
 from drivers.images.catalog import BuiltImage, list_images
 from drivers.images.importing import import_image
@@ -23,11 +25,11 @@ class Images:
 
     def __init__(self, cache: Path) -> None:
         self._cache = cache
-        self._builds: Builds[str, BuiltImage] = Builds()
+        self._builds: Builds[str, BuiltImage | BuiltGuest] = Builds()
 
     def all(self) -> list[dict[str, Any]]:
-        """All built images, newest first per name."""
-        return [_image(image) for image in list_images(self._cache)]
+        """All built images, newest first per name; the guest of the smoke test among them."""
+        return [*(_image(image) for image in list_images(self._cache)), *map(_guest, list_guests(self._cache))]
 
     @contextmanager
     def incoming(self) -> Iterator[Path]:
@@ -58,8 +60,11 @@ class Images:
 
     def start_build(self, name: str, *, kernel: str) -> dict[str, Any]:
         """The image is being built, or was just now. Safe to repeat. Raises NotFound for an unknown name."""
-        recipe = recipe_named(name, kernel=KernelFlavour(kernel))
-        self._builds.start(name, partial(self._build, recipe), label=name)
+        if name == GUEST:
+            self._builds.start(name, self._build_guest, label=name)
+        else:
+            recipe = recipe_named(name, kernel=KernelFlavour(kernel))
+            self._builds.start(name, partial(self._build, recipe), label=name)
         return self.progress(name)
 
     def progress(self, name: str, *, since: int = 0) -> dict[str, Any]:
@@ -67,7 +72,8 @@ class Images:
         build = self._builds.get(name)
         if build is None:
             raise NotFound(f"no build of image {name} was started", hint=f"levier image build {name}")
-        image = _image(build.result) if build.result is not None else None
+        result = build.result
+        image = None if result is None else _guest(result) if isinstance(result, BuiltGuest) else _image(result)
         return {"name": name, **build.told(since=since), "image": image}
 
     def _build(self, recipe: ImageRecipe, tell: Tell) -> BuiltImage:
@@ -76,6 +82,27 @@ class Images:
         if image.note:
             tell(image.note)
         return image
+
+    def _build_guest(self, tell: Tell) -> BuiltGuest:
+        guest = build_guest(self._cache, tell)
+        tell(f"{GUEST}: ready, kernel {guest.record.kernel_version}, SHA-256 {guest.record.ramdisk_sha256}")
+        if guest.note:
+            tell(guest.note)
+        return guest
+
+
+def _guest(guest: BuiltGuest) -> dict[str, Any]:
+    """It has no disk: its ramdisk is all of its system."""
+    record = guest.record
+    return {
+        "name": GUEST,
+        "kernel": "cloud",
+        "kernel_version": record.kernel_version,
+        "size_mib": round((record.kernel_size_bytes + record.ramdisk_size_bytes) / 2**20, 1),
+        "raw_size_mib": 0.0,
+        "sha256": record.ramdisk_sha256,
+        "built": record.built_at.isoformat(timespec="seconds"),
+    }
 
 
 def _ramdisk(ramdisk: BuiltRamdisk) -> dict[str, Any]:

@@ -11,9 +11,11 @@ from levier.domain.errors import InvalidRequest
 from levier.domain.install_plan import InstallStage, install_stages
 from levier.domain.node import NodeState
 from levier.domain.site import Node, Site
+from levier.domain.smoke import smoke_scope
 from levier.domain.step_estimates import StepEstimates, stage_s
 from levier.services.cloud import Cloud
 from levier.services.provisioning import Provisioning
+from levier.services.smoke import newest_guest
 from levier.services.steps.record import DEPLOYABLE
 from levier.services.steps.sequences import EXPAND
 
@@ -43,6 +45,8 @@ class Installation:
             if self._is_bare(node):
                 check_expand("expand", site, node, disturbs=True)
             self.cloud.bundle(site, node)
+        if smoke_scope(site, self.components).hosts:
+            newest_guest(self.services.image_cache)
         return hosts
 
     def stages(self, site: Site, hosts: Sequence[Node]) -> tuple[InstallStage, ...]:

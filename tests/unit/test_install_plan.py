@@ -144,3 +144,20 @@ def test_all_components_that_are_shipped_find_their_place() -> None:
                 if step == f"configure-{each.name}":
                     assert max(w for (s, _), w in first.items() if s == f"start-{need}") < wave
     assert pillars(wanted, components) == {"c1", "c2"}
+
+
+def test_the_cloud_is_tried_before_it_is_in_service() -> None:
+    plan = install_stages(site(), load_components(), expand=(), to_expand=())
+    assert [(stage.title, stage.steps) for stage in plan[-5:-1]] == [
+        ("smoke test: prepared", (("smoke-prepare", "c1"),)),
+        ("smoke test: servers", (("smoke-server", "n1"), ("smoke-server", "n2"))),
+        ("smoke test: checks", (("smoke-check", "n1"), ("smoke-check", "n2"))),
+        ("smoke test: removed", (("smoke-remove", "c1"),)),
+    ]
+    assert plan[-1].title == "in service"
+    assert "zones" in [stage.title for stage in plan[:-5]]
+
+
+def test_without_compute_hosts_as_much_is_tried_as_there_is() -> None:
+    plan = install_stages(site(HOSTS[:1]), load_components(), expand=(), to_expand=())
+    assert [stage.title for stage in plan[-3:]] == ["smoke test: prepared", "smoke test: removed", "in service"]

@@ -24,10 +24,14 @@ def all_steps(components: Components) -> tuple[NodeStep, ...]:
         cloud.access,
         cloud.registered,
         cloud.zones,
-        *smoke.STEPS,
         installation.mark_in_service,
     )
-    return (*STEPS.values(), *own, *(each for name in sorted(components) for each in _of(components[name])))
+    return (
+        *STEPS.values(),
+        *own,
+        *smoke.STEPS,
+        *(each for name in sorted(components) for each in _of(components[name])),
+    )
 
 
 def _of(component: Component) -> Iterator[NodeStep]:

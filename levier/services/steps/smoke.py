@@ -174,7 +174,7 @@ def _await_service(test: SmokeTest, cloud: Connection) -> None:
     if wait_for(look, timeout_s=REGISTERED_S, check=test.ctx.check) is None:
         raise Rejected(
             f"{host} takes no servers: {last}; on {host}: {test.journal()}",
-            hint=f"on {host}: systemctl status levier-nova-compute; where disabled: openstack compute service set --enable",
+            hint=f"on {host}: systemctl status levier-nova-compute; where disabled: enable it",
         )
 
 

@@ -1,0 +1,184 @@
+"""What the smoke test covers, and how a server's words are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address
+from typing import Any
+
+import pytest
+from site_samples import SAMPLE, load
+
+from levier.domain.site import Site
+from levier.domain.smoke import (
+    CIDR,
+    GATEWAY,
+    POOL,
+    REACHED,
+    Check,
+    lacking,
+    read_console,
+    server_addresses,
+    smoke_scope,
+    user_data,
+)
+from levier.services.components import load_components
+
+COMPONENTS = load_components()
+NODE = """
+  - name: {name}
+    rack: {rack}
+    firmware: bios
+    image: debian-12
+    roles: [{roles}]
+    bmc: {{driver: ipmi, address: 127.0.77.{last}, credential: lab-bmc}}
+    nics:
+      - {{name: eth0, mac: "52:54:00:00:01:{last}", network: provisioning}}
+"""
+CONTROL = "controller, network, storage"
+
+
+def site(hosts: Mapping[str, str], settings: str = "") -> Site:
+    head = SAMPLE[: SAMPLE.index("nodes:")]
+    nodes = [NODE.format(name=n, rack="a1", roles=r, last=21 + i) for i, (n, r) in enumerate(hosts.items())]
+    return load(f"{head}{settings}\nnodes:{''.join(nodes)}").site
+
+
+def left_out(host: str, hosts: Mapping[str, str], settings: str = "") -> dict[Check, str]:
+    return dict(smoke_scope(site(hosts, settings), COMPONENTS).left_out[host])
+
+
+TWO = {"c1": CONTROL, "n1": "compute", "n2": "compute"}
+SHARED = "settings: {cinder-volume: {nfs_shares: ['10.77.0.5:/srv/volumes']}}"
+
+
+def test_everything_is_checked_where_everything_is_there() -> None:
+    scope = smoke_scope(site(TWO, SHARED), COMPONENTS)
+    assert scope.hosts == ("n1", "n2")
+    assert scope.left_out == {"n1": {}, "n2": {}}
+    assert scope.not_there == {}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "settings", "wanted"),
+    [
+        (TWO, "", {Check.VOLUME: "volumes are a directory of c1, which servers elsewhere cannot attach"}),
+        (
+            {"c1": CONTROL, "n1": "compute"},
+            SHARED,
+            {Check.PEERS: "no other compute host has a server to talk to"},
+        ),
+        (
+            {"c1": "controller, network", "n1": "compute", "n2": "compute"},
+            "",
+            {Check.VOLUME: "no host runs cinder-volume"},
+        ),
+        (
+            {"c1": "controller, storage", "n1": "compute", "n2": "compute"},
+            SHARED,
+            {
+                Check.ADDRESS: "no host runs neutron-dhcp-agent",
+                Check.METADATA: "no host runs neutron-dhcp-agent",
+                Check.ROUTER: "no host runs neutron-dhcp-agent",
+                Check.PEERS: "no host runs neutron-dhcp-agent",
+            },
+        ),
+    ],
+)
+def test_what_cannot_be_checked_is_said_with_the_reason(
+    hosts: dict[str, str], settings: str, wanted: dict[Check, str]
+) -> None:
+    assert left_out("n1", hosts, settings) == wanted
+
+
+def test_a_volume_of_this_very_host_is_checked() -> None:
+    hosts = {"c1": f"{CONTROL}, compute", "n1": "compute"}
+    assert Check.VOLUME not in left_out("c1", hosts)
+    assert Check.VOLUME in left_out("n1", hosts)
+
+
+def test_of_a_fake_hypervisor_the_server_is_checked_only() -> None:
+    fake = "settings: {nova-compute: {hypervisor: fake}}"
+    reasons = left_out("n1", TWO, fake)
+    assert set(Check) - set(reasons) == {Check.SERVER}
+    assert set(reasons.values()) == {"the hypervisor is fake: no server really runs"}
+
+
+def test_without_nova_token_and_image_are_what_is_tried() -> None:
+    scope = smoke_scope(site({"c1": CONTROL}), COMPONENTS)
+    assert scope.hosts == ()
+    assert scope.not_there == {"servers": "no host runs nova-compute: only a token and an image were tried"}
+
+
+def test_addresses_are_the_same_each_time_and_never_neutrons_own() -> None:
+    hosts = [f"n{n}" for n in range(1500)]
+    found = server_addresses(hosts)
+    assert found == server_addresses(list(reversed(hosts)))
+    assert len(set(found.values())) == len(hosts)
+    for each in found.values():
+        assert IPv4Address(each) in CIDR
+        assert each != GATEWAY
+        assert IPv4Address(each) < IPv4Address(POOL[0])
+
+
+CONSOLE = """SeaBIOS (version 1.16.2)\r
+LEVIER-SMOKE started kernel=6.1.0-56-cloud-amd64\r
+LEVIER-SMOKE address=no\r
+LEVIER-SMOKE address=198.18.0.10/16 mtu=1446\r
+LEVIER-SMOKE metadata=ok\r
+LEVIER-SMOKE gateway=198.18.0.1 ping=no\r
+LEVIER-SMOKE gateway=198.18.0.1 ping=ok\r
+LEVIER-SMOKE peer=198.18.0.11 ping=ok http=short\r
+[   12.3] something elseLEVIER-SMOKE volume=vdb size=1073741824 io=ok\r
+"""
+
+
+def test_of_a_subject_the_last_word_counts() -> None:
+    report = read_console(CONSOLE)
+    assert (report.started, report.address, report.mtu) == (True, "198.18.0.10", 1446)
+    assert (report.metadata, report.gateway, report.done) == (True, True, False)
+    assert report.peers == {"198.18.0.11": "ping=ok http=short"}
+    volume = report.volumes["vdb"]
+    assert (volume.size_bytes, volume.io_works, volume.is_there) == (1 << 30, True, True)
+    gone = read_console(CONSOLE + "LEVIER-SMOKE volume=vdb gone\r\n").volumes["vdb"]
+    assert (gone.size_bytes, gone.io_works, gone.is_there) == (1 << 30, True, False)
+    again = read_console(CONSOLE + "LEVIER-SMOKE volume=vdb gone\nLEVIER-SMOKE volume=vdb size=1073741824 io=no\n")
+    assert not again.volumes["vdb"].io_works, "of a volume that came back its own word counts"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "LEVIER-SMOKE ", "FAKE CONSOLE OUTPUT\nANOTHER\nLAST LINE", "LEVIER-SMOKE mtu=x ="]
+)
+def test_a_console_without_sense_says_nothing(text: str) -> None:
+    report = read_console(text)
+    assert (report.started, report.address, report.peers, report.volumes) == (False, "", {}, {})
+
+
+def test_what_is_missing_is_said_by_name() -> None:
+    scope = smoke_scope(site(TWO, SHARED), COMPONENTS)
+    assert lacking(read_console(""), scope, "n1") == ("it has not started",)
+    assert lacking(read_console(CONSOLE), scope, "n1") == ("the server on n2 (198.18.0.11): ping=ok http=short",)
+    assert lacking(read_console(CONSOLE + f"LEVIER-SMOKE peer=198.18.0.11 {REACHED}"), scope, "n1") == ()
+    assert lacking(read_console(CONSOLE), scope, "n2")[0] == "it has 198.18.0.10 by DHCP, not 198.18.0.11"
+    silent = lacking(read_console("LEVIER-SMOKE started kernel=x\nLEVIER-SMOKE address=no"), scope, "n1")
+    assert silent == (
+        "it has no address by DHCP, not 198.18.0.10",
+        "it has no answer from the metadata service",
+        "its router 198.18.0.1 does not answer a ping",
+        "the server on n2 (198.18.0.11): not tried yet",
+    )
+
+
+def test_user_data_names_the_peers_and_has_an_end() -> None:
+    assert user_data(["198.18.0.12", "198.18.0.11"]) == "peer=198.18.0.11\npeer=198.18.0.12\nend\n"
+
+
+def test_a_mixed_site_has_no_peer_that_does_not_run() -> None:
+    text = site(TWO, SHARED).model_dump(mode="json")
+    text["nodes"][1]["settings"] = {"nova-compute": {"hypervisor": "fake"}}
+    scope = smoke_scope(_again(text), COMPONENTS)
+    assert scope.left_out["n2"] == {Check.PEERS: "no other compute host has a server to talk to"}
+
+
+def _again(document: dict[str, Any]) -> Site:
+    return Site.model_validate(document)
