@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from fastapi.routing import APIRoute
 
-from levier.api import images, nodes, operations, ramdisks, releases, sites, stored_secrets
+from levier.api import cloud, configurations, images, nodes, operations, ramdisks, releases, sites, stored_secrets
 from levier.cli import app
 from levier.cli.docs import BEGIN, with_reference
 from levier.domain import errors
@@ -41,7 +41,7 @@ def test_every_command_is_in_the_reference() -> None:
 def _routes() -> set[str]:
     guarded = [
         route
-        for module in (sites, nodes, stored_secrets, images, ramdisks, releases, operations)
+        for module in (sites, configurations, cloud, nodes, stored_secrets, images, ramdisks, releases, operations)
         for route in module.router.routes
         if isinstance(route, APIRoute)
     ]
