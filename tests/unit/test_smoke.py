@@ -17,6 +17,7 @@ from levier.domain.smoke import (
     REACHED,
     Check,
     lacking,
+    peers_of,
     read_console,
     server_addresses,
     smoke_scope,
@@ -182,3 +183,16 @@ def test_a_mixed_site_has_no_peer_that_does_not_run() -> None:
 
 def _again(document: dict[str, Any]) -> Site:
     return Site.model_validate(document)
+
+
+def test_a_server_that_fell_with_its_host_is_not_missed() -> None:
+    scope = smoke_scope(site(TWO), COMPONENTS)
+    assert lacking(read_console(CONSOLE), scope, "n1", alive=["n1"]) == ()
+
+
+def test_the_peers_of_a_large_cloud_are_a_few_neighbours_and_everybody_is_somebodys() -> None:
+    hosts = {"c1": CONTROL} | {f"n{n:02}": "compute" for n in range(30)}
+    scope = smoke_scope(site(hosts), COMPONENTS)
+    named = [peer for host in scope.hosts for peer in peers_of(scope, host)]
+    assert {host: named.count(host) for host in scope.hosts} == dict.fromkeys(scope.hosts, 8)
+    assert not [host for host in scope.hosts if host in peers_of(scope, host)]

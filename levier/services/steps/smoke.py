@@ -277,13 +277,20 @@ def check(ctx: NodeContext) -> JsonMap:
         if own is None:
             raise Conflict(f"there is no server on {ctx.name}", hint="do not skip one of its steps: skip all or none")
         if scope.covers(ctx.name, Check.ADDRESS):
-            report = _await_guest(test, cloud, own.id, lambda r: not lacking(r, scope, ctx.name), "")
+            alive = _alive(test, cloud)
+            report = _await_guest(test, cloud, own.id, lambda r: not lacking(r, scope, ctx.name, alive=alive), "")
             outputs |= {"address": report.address, "peers": dict(report.peers)}
         if scope.covers(ctx.name, Check.CONSOLE):
             outputs["screen"] = _screen(test, cloud, own.id)
         if scope.covers(ctx.name, Check.VOLUME):
             outputs["volume"] = _volume(test, cloud, own.id)
     return {**outputs, "seconds": round(time.monotonic() - began, 1), "not_checked": test.not_checked}
+
+
+def _alive(test: SmokeTest, cloud: Connection) -> frozenset[str]:
+    """The hosts whose servers run. That of a host that fell out of the operation was removed with it."""
+    active = {s.name for s in servers.servers_of(cloud, _project(test, cloud)) if s.status == servers.ACTIVE}
+    return frozenset(h for h in test.scope.hosts if smoke.server_name(test.ctx.operation, h) in active)
 
 
 def _screen(test: SmokeTest, cloud: Connection, server: str) -> str:
