@@ -17,7 +17,7 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from drivers.ssh import generate_host_key
@@ -169,11 +169,15 @@ def running(suite: str, directory: Path) -> Iterator[Container]:
         container.stop()
 
 
-def base_tree(suite: str) -> Path:
-    """The suite's root file system, built if it is not in the cache; concurrent test runs build it once."""
+def base_tree(suite: str, *, extra: Sequence[str] = ()) -> Path:
+    """The suite's root file system with `extra` packages, built if it is not in the cache.
+
+    Concurrent test runs build it once.
+    """
+    packages = ",".join((_PACKAGES, *sorted(extra)))
     cache = Path(os.environ.get("LEVIER_TEST_CACHE") or Path.home() / ".cache/levier")
     cache.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256("\0".join((_PACKAGES, *_HOOKS)).encode()).hexdigest()[:12]
+    digest = hashlib.sha256("\0".join((packages, *_HOOKS)).encode()).hexdigest()[:12]
     tree = cache / f"test-host-{suite}-{digest}"
     with (cache / f"{tree.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -181,7 +185,7 @@ def base_tree(suite: str) -> Path:
             partial = cache / f"{tree.name}.partial"
             shutil.rmtree(partial, ignore_errors=True)
             hooks = [f"--customize-hook={hook}" for hook in _HOOKS]
-            options = ["--variant=minbase", "--format=directory", f"--include={_PACKAGES}", *hooks]
+            options = ["--variant=minbase", "--format=directory", f"--include={packages}", *hooks]
             _run("mmdebstrap", "--quiet", *options, suite, str(partial), debian_mirror(), timeout_s=540)
             partial.rename(tree)
     return tree
