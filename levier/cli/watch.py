@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from levier.cli.client import ApiClient
+from levier.cli.install_report import install_report
 from levier.cli.output import cell, console, say
 from levier.cli.polling import poll
 
@@ -125,20 +126,11 @@ def _closing(answer: dict[str, Any]) -> None:
     for target, outcome in answer["outcomes"].items():
         say(f"  {target:<10} {outcome}")
     if answer["kind"] == "install" and answer["state"] == "succeeded":
-        say(f"  {_what_changed(answer['steps'])}")
+        for line in install_report(answer["steps"]):
+            say(f"  {line}")
     if answer["error"]:
         say(Text(f"  {answer['error']}", style="red"))
     if answer.get("hint"):
         say(f"  way out: {answer['hint']}")
     if answer.get("safe_state"):
         say(f"  safe state: {answer['safe_state']}")
-
-
-def _what_changed(steps: list[dict[str, Any]]) -> str:
-    """What an operation on something that was there already came to."""
-    changed = [s for s in steps if s["changed"]]
-    blind = [s for s in steps if s["changed"] is None]
-    if changed:
-        return f"{len(changed)} of {len(steps)} steps changed something: `--json` says what"
-    repeated = f"; {len(blind)} of them repeat a command that cannot tell" if blind else ""
-    return f"Nothing was changed: all {len(steps)} steps found their work done{repeated}."
