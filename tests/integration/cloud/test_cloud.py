@@ -197,31 +197,45 @@ def test_an_unreachable_package_mirror_is_named(cloud: CloudInstallation) -> Non
     assert "10.77.0.1:9" in text
 
 
+@contextmanager
+def without_its_release(cloud: CloudInstallation, host: str) -> Iterator[None]:
+    """The host has lost the release: it lies aside, and is put back."""
+    cloud.on(host, "mkdir /root/aside && mv /opt/levier/releases/2026.2* /root/aside/")
+    try:
+        yield
+    finally:
+        cloud.on(host, "rm -rf /opt/levier/releases/2026.2*; mv /root/aside/* /opt/levier/releases/; rmdir /root/aside")
+
+
 def test_a_bundle_with_a_wrong_checksum_is_not_unpacked(cloud: CloudInstallation) -> None:
     (shelf,) = [p for p in cloud.releases.glob("2026.2.*+debian-12") if list(p.glob("*/manifest.json"))]
     (bundle,) = shelf.glob("*/bundle.tar.zst")
     whole = bundle.read_bytes()
-    cloud.on(FAR, "mkdir /root/aside && mv /opt/levier/releases/2026.2* /root/aside/")
     middle = len(whole) // 2
-    try:
+    with without_its_release(cloud, CONTROLLER):
         bundle.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
-        text, operation = refused(cloud)
-    finally:
-        bundle.write_bytes(whole)
-        cloud.on(FAR, "mv /root/aside/* /opt/levier/releases/ && rmdir /root/aside")
-    assert failed(operation) == [("unpack-bundle", FAR)]
+        try:
+            text, operation = refused(cloud)
+        finally:
+            bundle.write_bytes(whole)
+        assert "2026.2" not in cloud.on(CONTROLLER, "ls /opt/levier/releases")
+    assert failed(operation) == [("unpack-bundle", CONTROLLER)]
     assert re.search("sha-?256|checksum", text, re.IGNORECASE)
 
 
-def test_a_full_disk_is_told_with_figures(cloud: CloudInstallation) -> None:
-    cloud.on(FAR, "mkdir /root/aside && mv /opt/levier/releases/2026.2* /root/aside/")
-    cloud.on(FAR, "fallocate -l $(( $(df --output=avail -B1 / | tail -1) - (200 << 20) )) /root/ballast")
-    try:
-        text, operation = refused(cloud)
-    finally:
-        cloud.on(FAR, "rm -f /root/ballast; mv /root/aside/* /opt/levier/releases/ && rmdir /root/aside")
+def test_a_full_disk_is_told_with_figures_and_the_others_go_on(cloud: CloudInstallation) -> None:
+    with without_its_release(cloud, FAR):
+        cloud.on(FAR, "fallocate -l $(( $(df --output=avail -B1 / | tail -1) - (200 << 20) )) /root/ballast")
+        try:
+            answer, operation = cloud.install()
+        finally:
+            cloud.on(FAR, "rm -f /root/ballast")
+    assert answer.status != 0
+    assert operation["state"] == "held"
     assert failed(operation) == [("unpack-bundle", FAR)]
-    assert re.search(r"\d+ MiB", text)
+    assert re.search(r"\d+ MiB", answer.text)
+    assert operation["outcomes"][FAR].startswith("undone")
+    assert {operation["outcomes"][each] for each in (CONTROLLER, NEAR)} == {"ready"}
 
 
 def test_a_port_that_is_taken_is_named_with_its_program(cloud: CloudInstallation) -> None:
@@ -266,11 +280,13 @@ def test_a_compute_host_that_does_not_register_is_named(cloud: CloudInstallation
     cloud.on(FAR, f"mkdir {unit} && printf '{override}' > {unit}/stuck.conf && systemctl daemon-reload")
     cloud.on(FAR, "systemctl restart levier-nova-compute")
     try:
-        text, operation = refused(cloud)
+        answer, operation = cloud.install()
     finally:
         cloud.on(FAR, f"rm -r {unit}; systemctl daemon-reload; systemctl restart levier-nova-compute")
+    assert answer.status != 0
+    assert operation["state"] == "held"
     assert failed(operation) == [("start-nova-compute", FAR)]
-    assert FAR in text
+    assert f"nova-compute on {FAR} is not healthy" in answer.text
 
 
 def test_after_all_that_it_is_whole_again(cloud: CloudInstallation) -> None:
