@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-from levier.demo.cloud_site import ADDITIONS, RELEASE, ROLES
+from levier.demo.cloud_site import ADDITIONS, ROLES
 from levier.services.secrets import SecretStore
-from tests.integration.e2e.installation import BUILD_S, IMAGE, Installation, Site
+from tests.integration.e2e.installation import IMAGE, Installation, Site
 from tests.integration.e2e.terminal import Answer
+from tests.rig.release_cache import release_cache, shared_cloud_bundle
 
 CONTROLLER, NEAR, FAR = "a1-01", "a1-02", "b1-01"
 """The controller, and the compute hosts: NEAR stores volumes too."""
@@ -24,9 +26,8 @@ class CloudInstallation(Installation):
         super().__init__(directory, lab="cloud")
         self.machine_names = (CONTROLLER, NEAR, FAR)
         self._machines = machines
-        releases = self._shared_images().parent / "releases"
-        self.terminal.environment["LEVIER_RELEASE_CACHE"] = str(releases)
-        self.releases = releases
+        self.releases = directory / "releases"
+        self.terminal.environment["LEVIER_RELEASE_CACHE"] = str(self.releases)
 
     def _lab_options(self) -> tuple[str, ...]:
         different = (word for machine in self._machines for word in ("--machine", machine))
@@ -34,7 +35,15 @@ class CloudInstallation(Installation):
 
     def _start_lab(self) -> None:
         super()._start_lab()
-        self.terminal.ok("release", "build", RELEASE, "--image", IMAGE, timeout_s=BUILD_S)
+        bundle = shared_cloud_bundle(IMAGE)
+        # A copy, which tests may spoil.
+        shutil.copytree(bundle.path.parent, self.releases / bundle.path.parent.relative_to(release_cache()))
+
+    @property
+    def bundle(self) -> Path:
+        """The file that hosts fetch."""
+        (file,) = self.releases.glob("*/*/bundle.tar.zst")
+        return file
 
     def _first_site(self, site: Site) -> Site:
         nodes = [dict(node, roles=list(ROLES[min(n, 2)])) for n, node in enumerate(site["nodes"])]
