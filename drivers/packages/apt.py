@@ -41,7 +41,7 @@ class AptPackages:
 
         Safe to repeat. Raises as `PackageManager.refresh` says.
         """
-        result = self._shell.work("patiently apt -o APT::Update::Error-Mode=any update", limit_s=self._limits.refresh_s)
+        result = self._shell.work("update", limit_s=self._limits.refresh_s)
         if result.exit_status:
             raise fetch_error(self._name, result.stdout + result.stderr, mirrors=self._mirrors())
 

@@ -16,6 +16,11 @@ apt() {
         -o Dpkg::Options::=--force-confold -o Acquire::Retries=1 -o Acquire::http::Timeout=20 \
         -o Acquire::https::Timeout=20 -o APT::Keep-Downloaded-Packages=false "$@"
 }
+# `update`: fails when a mirror cannot be asked. What takes a slow processor long is left out: lists are fetched as gzip
+# where the mirror has them so (xz costs five times as much to unpack), and translations of descriptions not at all.
+update() {
+    patiently apt -o APT::Update::Error-Mode=any -o Acquire::Languages=none -o Acquire::CompressionTypes::Order::=gz update
+}
 # `install PACKAGE…`: fetched as a whole first, so that a mirror that fails has changed nothing (then the status is 11).
 install() {
     patiently apt install --no-install-recommends --no-remove --allow-downgrades --download-only -- "$@" || {
