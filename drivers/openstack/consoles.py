@@ -38,8 +38,8 @@ def console_text(cloud: Connection, server: str) -> str:
         raise
 
 
-def screen_token(cloud: Connection, server: str) -> str:
-    """A token that opens the server's screen at the proxy, for some minutes. Raises MalformedReply."""
+def screen_path(cloud: Connection, server: str) -> str:
+    """The path at the proxy that opens the server's screen for some minutes: a secret. Raises MalformedReply."""
     url = str(cloud.compute.create_server_remote_console(server, protocol="vnc", type="novnc").url)
     outer = parse_qs(urlsplit(url).query)
     # `path=?token=…` since noVNC 1.0, `token=…` before.
@@ -47,17 +47,17 @@ def screen_token(cloud: Connection, server: str) -> str:
     token = next(iter(inner.get("token", []) or outer.get("token", [])), None)
     if token is None:
         raise MalformedReply("nova gave a console's address without a token")
-    return token
+    return f"/?token={token}"
 
 
-def look_at_screen(address: str, port: int, token: str, *, timeout_s: float = 20.0) -> Screen:
+def look_at_screen(address: str, port: int, path: str, *, timeout_s: float = 20.0) -> Screen:
     """The proxy at the address showed the screen: a whole handshake of RFC 6143 up to the screen's size.
 
     Raises Unreachable when the proxy does not answer, Rejected when it or the VNC server refuses, MalformedReply.
     """
     try:
         with connect(
-            f"ws://{address}:{port}/?token={token}",
+            f"ws://{address}:{port}{path}",
             subprotocols=["binary"],  # type: ignore[list-item] # a NewType of str
             open_timeout=timeout_s,
             close_timeout=2,
@@ -67,9 +67,9 @@ def look_at_screen(address: str, port: int, token: str, *, timeout_s: float = 20
     except OSError as error:
         raise Unreachable(f"the console proxy at {address}:{port} does not answer: {error}") from error
     except WebSocketException as error:
-        # Never with the address: the token in it opens the screen.
+        # Never with the path: the token in it opens the screen.
         raise Rejected(
-            f"the console proxy at {address}:{port} refuses: {str(error).replace(token, '***')}",
+            f"the console proxy at {address}:{port} refuses: {str(error).replace(path, '/***')}",
             hint="journalctl -u levier-nova-novncproxy on its host",
         ) from error
 

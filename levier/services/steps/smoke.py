@@ -295,8 +295,7 @@ def _alive(test: SmokeTest, cloud: Connection) -> frozenset[str]:
 
 def _screen(test: SmokeTest, cloud: Connection, server: str) -> str:
     proxy = test.ctx.cloud.view(test.ctx.site).hosts_with(smoke.VNC)[0]
-    token = consoles.screen_token(cloud, server)
-    screen = consoles.look_at_screen(proxy.address, _PROXY_PORT, token)
+    screen = consoles.look_at_screen(proxy.address, _PROXY_PORT, consoles.screen_path(cloud, server))
     return f"{screen.width}x{screen.height} {screen.name}"
 
 
