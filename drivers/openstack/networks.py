@@ -91,7 +91,7 @@ def network_leftovers(cloud: Connection, project: str) -> tuple[str, ...]:
         ("router", list(neutron.routers(project_id=project))),
         ("subnet", list(neutron.subnets(project_id=project))),
         ("network", list(neutron.networks(project_id=project))),
-        ("security group", list(neutron.security_groups(project_id=project))),
+        ("security group", _groups(cloud, project)),
         ("floating address", list(neutron.ips(project_id=project))),
     ]
     return tuple(f"{kind} {each.name or each.id}" for kind, present in found for each in present)
@@ -113,11 +113,18 @@ def remove_networks(cloud: Connection, project: str) -> tuple[str, ...]:
     for network in neutron.networks(project_id=project):
         neutron.delete_network(network, ignore_missing=True)
         removed.append(f"network {network.name}")
-    # Neutron makes a group named default for each project that asks it for anything, and makes it again while asked.
-    for group in neutron.security_groups(project_id=project):
+    for group in _groups(cloud, project):
         neutron.delete_security_group(group, ignore_missing=True)
         removed.append(f"security group {group.name}")
     return tuple(removed)
+
+
+def _groups(cloud: Connection, project: str) -> list[Any]:
+    """The project's security groups, the one named default among them, which nobody asked for.
+
+    Asked for the groups of one project, neutron first makes that one: so it is asked for those of all.
+    """
+    return [each for each in cloud.network.security_groups() if each.project_id == project]
 
 
 def _interfaces(cloud: Connection, router: str) -> Iterator[Any] | list[Any]:
