@@ -18,6 +18,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.g
 NodeManager.EXIT_TIMEOUT = 120
 
 LANES: dict[str, tuple[str, ...]] = {
+    "a cloud": ("tests/integration/cloud",),
     "an installation": ("tests/integration/e2e",),
     "an installation with gates": ("tests/integration/e2e/test_cancel.py", "tests/integration/e2e/test_recovery.py"),
     "the matrix": ("tests/faults/test_matrix.py",),
