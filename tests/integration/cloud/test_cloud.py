@@ -22,6 +22,8 @@ from tests.integration.e2e.installation import Site
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(2400)]
 
+PUBLIC = {"public", "operation", "certificate", "id"}
+"""Parts of secrets that anybody may know."""
 CHANGES_NOTHING = "Nothing was changed"
 
 
@@ -123,7 +125,7 @@ def test_from_powered_off_to_the_smoke_test(cloud: CloudInstallation) -> None:
 
 
 def test_no_secret_is_seen(cloud: CloudInstallation, seen_processes: list[bytes]) -> None:
-    values = {what: value for what, value in cloud.secrets().items() if len(value) >= 16}
+    values = {what: v for what, v in cloud.secrets().items() if len(v) >= 16 and what.split()[1] not in PUBLIC}
     assert {"keystone.admin password", "nova.database password", "cloud.access secret"} <= values.keys()
     assert len(seen_processes) > 100
     assert any(b"nova-manage" in line for line in seen_processes), "processes of the hosts are seen"
