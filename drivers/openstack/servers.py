@@ -136,7 +136,7 @@ def _state(server: Any) -> ServerState:
     fault = server.fault or {}
     words = [str(fault.get("message", ""))]
     # To administrators nova tells the last lines of the traceback too; the last one is the cause.
-    words += [line for line in str(fault.get("details", "")).strip().splitlines()[-1:] if line not in words[0]]
+    words += [line for line in str(fault.get("details", "")).strip().splitlines()[-1:] if words[0] not in line]
     return ServerState(
         id=str(server.id),
         name=str(server.name),

@@ -21,7 +21,7 @@ from levier.services.polling import wait_for
 
 MEMORY_MIB = 128
 _SERVICES = {"nova-api": COMPUTE, "neutron-server": NETWORK, "glance": IMAGE, "cinder-api": VOLUME}
-_JOURNAL_LINES = 6
+_JOURNAL_LINES = 3
 
 
 def newest_guest(cache: Path) -> BuiltGuest:
@@ -114,10 +114,10 @@ class SmokeTest:
 
     def journal(self) -> str:
         """The last complaints of this host's compute service, for an error's message; why not, when it has none."""
-        unit = "levier-nova-compute.service"
         script = (
-            f"journalctl -u {unit} -n 400 --no-pager -o cat | grep -E ' (ERROR|WARNING|CRITICAL) ' "
-            f"| tail -n {_JOURNAL_LINES} | cut -c -400"
+            "journalctl -u levier-nova-compute.service -n 2000 --no-pager -o cat "
+            "| sed -nE 's/^.* (ERROR|CRITICAL) (.*[^ ]) *$/\\2/p' | grep -vE '\\]$' "
+            f"| tail -n {_JOURNAL_LINES} | cut -c -300 | paste -sd '|'"
         )
         try:
             return self.ctx.own_host().run(script, check=False).stdout.strip() or "no complaint in its journal"
