@@ -44,7 +44,7 @@ class Check(StrEnum):
     """It reaches the servers on the other hosts, by ping and HTTP."""
     VOLUME = "volume"
     """It writes to a volume and reads it back."""
-    CONSOLE = "console"
+    SCREEN = "screen"
     """Its screen is shown."""
 
 
@@ -126,7 +126,7 @@ def _missing(anywhere: Collection[str]) -> Iterator[tuple[Check, str]]:
         Check.ROUTER: (DHCP, ROUTER),
         Check.PEERS: (DHCP, METADATA),
         Check.VOLUME: (VOLUMES,),
-        Check.CONSOLE: (VNC,),
+        Check.SCREEN: (VNC,),
     }
     for check, names in needed.items():
         if absent := [name for name in names if name not in anywhere]:

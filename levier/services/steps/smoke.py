@@ -280,7 +280,7 @@ def check(ctx: NodeContext) -> JsonMap:
             alive = _alive(test, cloud)
             report = _await_guest(test, cloud, own.id, lambda r: not lacking(r, scope, ctx.name, alive=alive), "")
             outputs |= {"address": report.address, "peers": dict(report.peers)}
-        if scope.covers(ctx.name, Check.CONSOLE):
+        if scope.covers(ctx.name, Check.SCREEN):
             outputs["screen"] = _screen(test, cloud, own.id)
         if scope.covers(ctx.name, Check.VOLUME):
             outputs["volume"] = _volume(test, cloud, own.id)
