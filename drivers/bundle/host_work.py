@@ -65,21 +65,37 @@ class Shelf:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Nobody else works here meanwhile, and what a killed worker left half done is gone."""
+        """Nobody else works here meanwhile, and what a killed worker left half done is gone.
+
+        A shelf with nothing on it is gone afterwards.
+        """
         for directory in (self.releases, self.current):
             directory.mkdir(parents=True, exist_ok=True, mode=0o755)
-        handle = os.open(self.releases / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = self.releases / ".lock"
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise Failure("busy", f"another process works in {self.releases}") from None
+            if not lock.exists() or not os.path.samestat(os.fstat(handle), lock.stat()):
+                raise Failure("busy", f"another process has just removed {self.releases}")
             for pattern in (".unpacking-*", ".removing-*"):
                 for leftover in self.releases.glob(pattern):
                     shutil.rmtree(leftover)
             yield
+            self._remove_if_bare(lock)
         finally:
             os.close(handle)
+
+    def _remove_if_bare(self, lock: Path) -> None:
+        if any(self.current.iterdir()) or any(path != lock for path in self.releases.iterdir()):
+            return
+        lock.unlink()
+        for directory in (self.releases, self.current):
+            directory.rmdir()
+        with contextlib.suppress(OSError):  # there is something else in it, or it is a file system of its own
+            self.releases.parent.rmdir()
 
 
 def observe(shelf: Shelf, _request: dict[str, Any]) -> dict[str, Any]:
@@ -272,12 +288,14 @@ def extract(part: Path, work: Path, *, target: Path, manifest: dict[str, Any]) -
 
 
 def absent(shelf: Shelf, request: dict[str, Any]) -> dict[str, Any]:
-    """The bundle is not there; nothing was in use of it."""
+    """The bundle is not there, nor half of it; nothing was in use of it."""
     identity = request["identity"]
     with shelf.held():
         users = sorted(component for component, used in shelf.links().items() if used == identity)
         if users:
             raise Failure("in-use", f"{identity} is in use by {', '.join(users)}")
+        for part in shelf.releases.glob(".fetch-*"):
+            part.unlink()  # of an attempt that is not gone on with
         target = shelf.releases / identity
         if not target.exists():
             return {"was_present": False}

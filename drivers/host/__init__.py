@@ -1,6 +1,6 @@
 """What runs on a host and how it is configured: users, directories, files, systemd units. Over any RemoteHost."""
 
-from drivers.host.configuration import Directory, File, HostConfiguration, User, keep, put, put_back
+from drivers.host.configuration import Directory, File, HostConfiguration, User, forget, keep, put, put_back
 from drivers.host.pace import slowness
 from drivers.host.ports import listeners
 from drivers.host.units import UnitState, ensure_running, observe_units, put_units_back
@@ -12,6 +12,7 @@ __all__ = [
     "UnitState",
     "User",
     "ensure_running",
+    "forget",
     "keep",
     "listeners",
     "observe_units",

@@ -93,6 +93,11 @@ def put_back(host: RemoteHost, *, name: str) -> tuple[str, ...]:
     return tuple(_run(host, f"put_back {shlex.quote(f'{KEPT}/{name}')}", []))
 
 
+def forget(host: RemoteHost, file: str) -> None:
+    """The file below `KEPT` is not there, nor half of it, nor directories that held nothing else. Safe to repeat."""
+    _run(host, f"forget {shlex.quote(file)}", [])
+
+
 def _run(host: RemoteHost, call: str, lines: Iterable[str]) -> list[str]:
     given = list(lines)
     if any("\n" in line for line in given):

@@ -56,7 +56,7 @@ put() {
 # put_back PLACE: users, directories and files are as they were kept. Prints what was changed.
 put_back() {
     rm -rf -- "$1.part" "$1.gone"
-    if [ ! -e "$1" ]; then return; fi
+    if [ ! -e "$1" ]; then remove_bare "$(dirname -- "$1")"; return; fi
     tac -- "$1/manifest" > "$1/backwards"
     while read -r kind what name; do
         [ "$kind" = file ] || continue
@@ -91,5 +91,16 @@ put_back() {
     done < "$1/backwards"
     mv -T -- "$1" "$1.gone"
     rm -rf -- "$1.gone"
-    rmdir --ignore-fail-on-non-empty -- "$(dirname -- "$1")"
+    remove_bare "$(dirname -- "$1")"
+}
+
+# forget FILE: it is not there, whole or half, nor directories that held nothing else.
+forget() {
+    rm -f -- "$1" "$1.part"
+    remove_bare "$(dirname -- "$1")"
+}
+
+# remove_bare DIRECTORY: it and those above it are gone, up to the first with something in it.
+remove_bare() {
+    if [ -d "$1" ]; then rmdir --parents --ignore-fail-on-non-empty -- "$1"; fi
 }

@@ -12,6 +12,7 @@ from drivers.host import (
     HostConfiguration,
     User,
     ensure_running,
+    forget,
     keep,
     observe_units,
     put,
@@ -66,7 +67,7 @@ def seen(host: RemoteHost) -> str:
         "getent group clerk adm",
         "stat -c '%n %a %U %G' /etc/clerk /var/lib/clerk /etc/clerk/clerk.conf /etc/motd",
         "sha256sum /etc/motd /etc/clerk/clerk.conf",
-        "find /var/lib/levier/kept -type f",
+        "find /var/lib/levier",
         "systemctl is-enabled clerk.service",
     )
     return host.run("; ".join(looks) + "; true").stdout
@@ -103,6 +104,26 @@ def test_what_is_kept_is_the_state_before_the_first_attempt(host: RemoteHost) ->
     put(host, WANTED)
     put_back(host, name=OPERATION)
     assert seen(host) == before
+
+
+def test_a_process_that_died_while_it_forgot_what_was_kept_leaves_nothing_either(host: RemoteHost) -> None:
+    before = seen(host)
+    place = keep(host, WANTED, name=OPERATION)
+    put(host, WANTED)
+    put_back(host, name=OPERATION)
+    host.run(f"mkdir -p {place}.gone && touch {place}.gone/manifest")
+    put_back(host, name=OPERATION)
+    assert seen(host) == before
+
+
+def test_a_file_that_is_forgotten_leaves_no_directory_and_nothing_of_others_goes(host: RemoteHost) -> None:
+    place = keep(host, WANTED, name=OPERATION)
+    dump = "/var/lib/levier/kept/install-1/dumps/a.sql"
+    host.run(f"mkdir -p $(dirname {dump}) && touch {dump}.part")
+    forget(host, dump)
+    forget(host, dump)
+    assert host.run(f"ls $(dirname {place})").stdout.split() == ["clerk"]
+    put(host, WANTED)
 
 
 def test_what_was_mounted_in_a_directory_of_the_operation_is_unmounted(host: RemoteHost) -> None:

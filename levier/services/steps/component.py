@@ -11,6 +11,7 @@ from drivers.bundle.host import current, ensure_current
 from drivers.host import (
     UnitState,
     ensure_running,
+    forget,
     keep,
     listeners,
     observe_units,
@@ -182,13 +183,13 @@ def _undo_of(
 
 def _restore(ctx: NodeContext, component: Component, action: Action, database: str) -> bool:
     """The database is as it was dumped, and the dump is gone; False when there is none: the action never began."""
-    file = shlex.quote(_dump_file(ctx, component, action, database))
+    file = _dump_file(ctx, component, action, database)
     with ctx.host_of(install_plan.DATABASES) as host:
-        if host.run(f"test -e {file}", check=False).exit_status:
-            return False
-        host.run(database_restore(_dump_file(ctx, component, action, database)), timeout_s=action.timeout_s)
-        host.run(f"rm -f -- {file}")
-    return True
+        complete = host.run(f"test -e {shlex.quote(file)}", check=False).exit_status == 0
+        if complete:
+            host.run(database_restore(file), timeout_s=action.timeout_s)
+        forget(host, file)
+    return complete
 
 
 # --- start -----------------------------------------------------------------------------------------------------------

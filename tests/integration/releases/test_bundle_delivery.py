@@ -31,7 +31,8 @@ def bare(host: ChrootHost) -> None:
 
 def left_on(host: ChrootHost) -> list[str]:
     """What lies in the directory of releases, the lock apart."""
-    return sorted(p.name for p in (host.root / "opt/levier/releases").iterdir() if p.name != ".lock")
+    releases = host.root / "opt/levier/releases"
+    return sorted(p.name for p in releases.iterdir() if p.name != ".lock") if releases.exists() else []
 
 
 def test_a_bundle_is_delivered_and_runs_also_where_it_was_moved_to(
@@ -251,8 +252,16 @@ def test_what_is_in_use_is_not_removed_and_what_is_not_there_is_not_used(
     ensure_current(host.ssh, "keystone", None)
     assert ensure_absent(host.ssh, identity) is True
     assert ensure_absent(host.ssh, identity) is False
-    assert left_on(host) == []
+    assert not (host.root / "opt/levier").exists()
     assert observe(host.ssh).bundles == {}
+
+
+def test_half_an_archive_goes_with_what_is_given_up(host: ChrootHost, bundle: Bundle) -> None:
+    part = host.root / f"opt/levier/releases/.fetch-{bundle.manifest.sha256}"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"half")
+    assert ensure_absent(host.ssh, bundle.manifest.identity) is False
+    assert not (host.root / "opt/levier").exists()
 
 
 def test_what_somebody_else_put_there_is_not_overwritten(
