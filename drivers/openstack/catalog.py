@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from keystoneauth1.exceptions import Unauthorized
@@ -39,18 +39,30 @@ class Found(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     services: tuple[str, ...] = ()
-    endpoints: tuple[str, ...] = ()
+    endpoints: dict[str, str] = Field(default_factory=dict)
+    """With their URLs."""
     users: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    grants: tuple[tuple[str, str], ...] = ()
+    """User and role in the project of services."""
+    project: str | None = None
+    """The project of services."""
 
 
 def find(cloud: Connection, items: Sequence[CatalogItem]) -> Found:
     """What there is of `items`; nothing is changed."""
     services = [each for item in items for each in _services(cloud, item)]
     users = [_user(cloud, item.user) for item in items if item.user]
+    roles = [identity(cloud).find_role(name) for name in dict.fromkeys(r for item in items for r in item.roles)]
+    project = _project(cloud) if users else None
+    found_users = tuple(each.id for each in users if each is not None)
     return Found(
         services=tuple(each.id for each in services),
-        endpoints=tuple(e.id for each in services for e in identity(cloud).endpoints(service_id=each.id)),
-        users=tuple(each.id for each in users if each is not None),
+        endpoints={e.id: e.url for each in services for e in identity(cloud).endpoints(service_id=each.id)},
+        users=found_users,
+        roles=tuple(each.id for each in roles if each is not None),
+        grants=() if project is None else tuple(g for u in found_users for g in _grants(cloud, project.id, u)),
+        project=None if project is None else project.id,
     )
 
 
@@ -72,18 +84,55 @@ def ensure(cloud: Connection, items: Sequence[CatalogItem]) -> tuple[str, ...]:
 
 
 def remove(cloud: Connection, items: Sequence[CatalogItem], *, keep: Found) -> tuple[str, ...]:
-    """Of `items` only what is in `keep` is there; what was removed. Safe to repeat."""
-    now, removed = find(cloud, items), []
-    for endpoint in set(now.endpoints) - set(keep.endpoints):
-        identity(cloud).delete_endpoint(endpoint)
-        removed.append(f"endpoint {endpoint}")
+    """Of `items` only what is in `keep` is there, and as it says; what was changed. Safe to repeat.
+
+    A project or a role that somebody else uses by now stays. Passwords stay: those from before are not known.
+    """
+    now = find(cloud, items)
+    changed = [*_put_endpoints_back(cloud, now, keep)]
     for service in set(now.services) - set(keep.services):
         identity(cloud).delete_service(service)
-        removed.append(f"service {service}")
+        changed.append(f"service {service}")
     for user in set(now.users) - set(keep.users):
         identity(cloud).delete_user(user)
-        removed.append(f"user {user}")
-    return tuple(sorted(removed))
+        changed.append(f"user {user}")
+    changed += _revoke(cloud, now, keep)
+    for role in set(now.roles) - set(keep.roles):
+        if not any(identity(cloud).role_assignments(role_id=role)):
+            identity(cloud).delete_role(role)
+            changed.append(f"role {role}")
+    project = now.project if keep.project is None else None
+    if project is not None and not any(identity(cloud).role_assignments(scope_project_id=project)):
+        identity(cloud).delete_project(project)
+        changed.append(f"project {project}")
+    return tuple(sorted(changed))
+
+
+def _revoke(cloud: Connection, now: Found, keep: Found) -> Iterator[str]:
+    for user, role in set(now.grants) - set(keep.grants):
+        if now.project is not None and user in keep.users:
+            identity(cloud).unassign_project_role_from_user(now.project, user, role)
+            yield f"role {role} of user {user}"
+
+
+def _put_endpoints_back(cloud: Connection, now: Found, keep: Found) -> Iterator[str]:
+    for endpoint, url in now.endpoints.items():
+        if endpoint not in keep.endpoints:
+            identity(cloud).delete_endpoint(endpoint)
+        elif url != keep.endpoints[endpoint]:
+            identity(cloud).update_endpoint(endpoint, url=keep.endpoints[endpoint])
+        else:
+            continue
+        yield f"endpoint {endpoint}"
+
+
+def _project(cloud: Connection) -> Any:
+    return identity(cloud).find_project(SERVICE_PROJECT, domain_id=DOMAIN)
+
+
+def _grants(cloud: Connection, project: str, user: str) -> Iterator[tuple[str, str]]:
+    for each in identity(cloud).role_assignments(scope_project_id=project, user_id=user):
+        yield user, str(each.role["id"])
 
 
 def identity(cloud: Connection) -> Proxy:
@@ -135,7 +184,7 @@ def _accepts(cloud: Connection, item: CatalogItem) -> bool:
 def _ensure_user(cloud: Connection, item: CatalogItem) -> list[str]:
     changed = []
     user = _user(cloud, str(item.user))
-    project = identity(cloud).find_project(SERVICE_PROJECT, domain_id=DOMAIN)
+    project = _project(cloud)
     if project is None:
         project = identity(cloud).create_project(name=SERVICE_PROJECT, domain_id=DOMAIN)
         changed.append(f"project {SERVICE_PROJECT}")
