@@ -56,7 +56,7 @@ test-simulation: setup-stub
 	$(PY) -m tests.simulation --seconds $(SECONDS_) $(if $(SEED),--seed $(SEED))
 
 test-faults: root setup
-	$(PY) -m pytest tests/faults -q --no-header -p no:cacheprovider $(PYTEST_ARGS)
+	$(PY) -m pytest tests/faults --every-fault -q --no-header -p no:cacheprovider $(PYTEST_ARGS)
 
 lint: setup
 	$(PY) -m ruff check .

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from levier.domain.operation import OperationState, OperationStatus
+from levier.services.registry import Services
+from levier.services.settings import Settings
 from tests.faults.cases import Aftermath, FaultCase
 from tests.faults.rack import FaultRack
 from tests.faults.verdict import Sight, never_right, not_done, not_reported, not_undone, words
@@ -19,6 +21,33 @@ class Verdict:
 
     words: str
     wrong: tuple[str, ...]
+
+
+def strike(
+    settings: Settings, services: Services, case: FaultCase, operation: str, *, namespace: str = ""
+) -> Iterator[str]:
+    """The fault has struck, and whoever is to go on has. What went wrong on the way."""
+    if case.begins_back:
+        carry_out(services, operation)
+    if case.aftermath is Aftermath.RECOVERY:
+        code = in_a_process(settings, case.faults, operation, back=case.begins_back, namespace=namespace)
+        yield from _recovered(services, case, operation, code)
+    elif case.begins_back:
+        take_back(services_with(settings, case.faults), operation)
+    else:
+        carry_out(services_with(settings, case.faults), operation)
+
+
+def _recovered(services: Services, case: FaultCase, operation: str, code: int | None) -> Iterator[str]:
+    if code != -signal.SIGKILL:
+        yield f"the worker ended with {code} instead of being killed"
+    died = services.operations.status(operation)
+    recover(services, operation)
+    if not case.begins_back:
+        now = services.operations.status(operation)
+        repeated = [s.step for s in died.steps if s.done and now.step(s.step, s.target) != s]
+        if repeated:
+            yield f"completed steps were repeated: {', '.join(repeated)}"
 
 
 def judge(rack: FaultRack, case: FaultCase) -> Verdict:
@@ -50,7 +79,7 @@ class _Trial:
         self._operation = order(rack.services, case.kind, [node])
 
     def run(self) -> Verdict:
-        wrong = [*self._strike()]
+        wrong = [*strike(self._rack.settings, self._rack.services, self._case, self._operation)]
         status = self._status()
         if status.state is not self._case.expected:
             wrong.append(f"{status.state} instead of {self._case.expected}: {status.error}")
@@ -62,33 +91,6 @@ class _Trial:
         wrong += self._clean()
         return Verdict(verdict, tuple(wrong))
 
-    # --- the fault ----------------------------------------------------------------------------------------------------
-
-    def _strike(self) -> Iterator[str]:
-        """The fault has struck, and whoever is to go on has. What went wrong on the way."""
-        case, services = self._case, self._rack.services
-        if case.begins_back:
-            carry_out(services, self._operation)
-        if case.aftermath is Aftermath.RECOVERY:
-            yield from self._kill_and_recover()
-        elif case.begins_back:
-            take_back(services_with(self._rack.settings, case.faults), self._operation)
-        else:
-            carry_out(services_with(self._rack.settings, case.faults), self._operation)
-
-    def _kill_and_recover(self) -> Iterator[str]:
-        case = self._case
-        code = in_a_process(self._rack.settings, case.faults, self._operation, back=case.begins_back)
-        if code != -signal.SIGKILL:
-            yield f"the worker ended with {code} instead of being killed"
-        died = self._status()
-        recover(self._rack.services, self._operation)
-        if not case.begins_back:
-            now = self._status()
-            repeated = [s.step for s in died.steps if s.done and now.step(s.step, s.target) != s]
-            if repeated:
-                yield f"completed steps were repeated: {', '.join(repeated)}"
-
     # --- the verdict --------------------------------------------------------------------------------------------------
 
     def _after(self, status: OperationStatus) -> Iterator[str]:
@@ -97,7 +99,7 @@ class _Trial:
         if status.state is OperationState.SUCCEEDED:
             yield from not_done(sight)
         elif status.state is OperationState.NEEDS_OPERATOR:
-            yield from not_reported(sight, self._case.step)
+            yield from not_reported(sight.status, sight.node, self._case.step)
         else:
             yield from not_undone(sight)
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.faults.cases import FaultCase
 from tests.faults.conduct import Verdict, judge
+from tests.faults.installed.session import EVERY_FAULT
 from tests.faults.rack import FaultRack
 from tests.faults.table import Matrix
 
@@ -20,11 +21,17 @@ MATRIX = pytest.StashKey[Matrix]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(EVERY_FAULT, action="store_true", help="meet the steps of an installation with every fault, too")
     parser.addoption("--fault-table", type=Path, help="write the fault matrix there, as Markdown")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[MATRIX] = Matrix()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The whole cloud takes many minutes: `make test-faults` goes there."""
+    return True if collection_path.name == "test_whole_cloud.py" and not config.getoption(EVERY_FAULT) else None
 
 
 @pytest.fixture(scope="session")

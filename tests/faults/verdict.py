@@ -67,15 +67,15 @@ def not_undone(sight: Sight) -> Iterator[str]:
     yield from _left_over(sight)
 
 
-def not_reported(sight: Sight, step: str) -> Iterator[str]:
+def not_reported(status: OperationStatus, node: str, step: str) -> Iterator[str]:
     """What an operation that needs an operator does not say: both errors, and everything that stands."""
-    failed = sight.status.step(step, sight.node)
+    failed = status.step(step, node)
     if failed.error is None or failed.undo_error is None:
         yield "one of the two errors is missing"
-    elif not all(e.message in (sight.status.error or "") for e in (failed.error, failed.undo_error)):
-        yield f"the operation's error tells not both: {sight.status.error}"
-    acted = [s.step for s in sight.status.steps if s.acted and s.undo != "undone"]
-    listed = [s.step for s in sight.status.stands]
+    elif not all(e.message in (status.error or "") for e in (failed.error, failed.undo_error)):
+        yield f"the operation's error tells not both: {status.error}"
+    acted = [s.step for s in status.steps if s.acted and s.undo != "undone"]
+    listed = [s.step for s in status.stands]
     if sorted(acted) != sorted(listed) or step not in listed:
         yield f"stands {listed}, acted {acted}"
 

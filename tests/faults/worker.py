@@ -19,9 +19,11 @@ from levier.domain.operation import JsonMap, Settlement
 from levier.saga.conductor import Conductor
 from levier.saga.recovery import RunState, plan_recovery
 from levier.saga.step import Step, Undo, should_retry
+from levier.services.components.installed import installed_components
 from levier.services.registry import Services
 from levier.services.settings import Settings
-from levier.services.steps.sequences import STEPS
+from levier.services.steps.registered import all_steps
+from levier.supervisor.lineage import enter_network_namespace
 from tests.integration.saga_faults import DeadlyLog, Faulty, Injected, InjectedUnknown, Kill, failing_undo
 from tests.rig.direct_hands import DirectHands
 
@@ -63,7 +65,7 @@ def services_with(settings: Settings, faults: Sequence[Fault] = ()) -> Services:
 
 
 def _steps(faults: Iterable[Failing]) -> tuple[Step[Any], ...]:
-    steps: dict[str, Step[Any]] = dict(STEPS)
+    steps: dict[str, Step[Any]] = {each.name: each for each in all_steps(installed_components())}
     for fault in faults:
         steps[fault.step] = _failing(steps[fault.step], fault)
     return tuple(steps.values())
@@ -112,9 +114,9 @@ def order(services: Services, kind: str, nodes: Sequence[str]) -> str:
     return services.operations.plan(kind, nodes, {}, flow_run_id=str(uuid.uuid4()), who="fault suite")
 
 
-def carry_out(services: Services, operation: str) -> Settlement:
-    """The operation has ended as far as it can be brought."""
-    return _conducted(services, operation, lambda conductor: conductor.carry_out())
+def carry_out(services: Services, operation: str, *, parallel: int = 1) -> Settlement:
+    """The operation has ended as far as it can be brought, on so many nodes at a time."""
+    return _conducted(services, operation, lambda conductor: conductor.carry_out(), parallel=parallel)
 
 
 def take_back(services: Services, operation: str) -> Settlement:
@@ -131,21 +133,26 @@ def recover(services: Services, operation: str) -> Settlement:
     return verbs[action.verb.value](services, operation)
 
 
-def _conducted(services: Services, operation: str, how: Callable[[Conductor], Any]) -> Settlement:
+def _conducted(services: Services, operation: str, how: Callable[[Conductor], Any], *, parallel: int = 1) -> Settlement:
     told: list[str] = []
     run = services.operations.take_over(operation, flow_run_id=str(uuid.uuid4()), tell=told.append)
     try:
-        settlement: Settlement = asyncio.run(how(DirectHands(run, parallel=1).conductor))
+        settlement: Settlement = asyncio.run(how(DirectHands(run, parallel).conductor))
         return settlement
     finally:
         run.close()
 
 
-def in_a_process(settings: Settings, faults: Sequence[Fault], operation: str, *, back: bool) -> int | None:
-    """The exit status of a process that carried the operation forward, or back: negative for the signal it died of."""
+def in_a_process(
+    settings: Settings, faults: Sequence[Fault], operation: str, *, back: bool, namespace: str = ""
+) -> int | None:
+    """The exit status of a process that carried the operation forward, or back: negative for the signal it died of.
+
+    It works in that network namespace (ip-netns(8)), or in the one of the tests.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    child = context.Process(target=work, args=(settings, tuple(faults), operation, back))
+    child = context.Process(target=work, args=(settings, tuple(faults), operation, back, namespace))
     child.start()
     child.join(PROCESS_S)
     if child.is_alive():
@@ -155,8 +162,10 @@ def in_a_process(settings: Settings, faults: Sequence[Fault], operation: str, *,
     return child.exitcode
 
 
-def work(settings: Settings, faults: tuple[Fault, ...], operation: str, back: bool) -> None:
+def work(settings: Settings, faults: tuple[Fault, ...], operation: str, back: bool, namespace: str = "") -> None:
     """A worker process: it carries the operation forward, or back, and exits with 0, or FENCED."""
+    if namespace:
+        enter_network_namespace(namespace)
     services = services_with(settings, faults)
     try:
         (take_back if back else carry_out)(services, operation)
