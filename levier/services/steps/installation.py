@@ -102,11 +102,15 @@ def _bundles_before(ctx: NodeContext) -> JsonMap:
 
 
 def _remove_bundle(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
-    """The host has no release that it did not have before."""
-    identity = ctx.cloud.bundle(ctx.site, ctx.node).manifest.identity
-    if identity in checkpoint.before.get("identities", ()):
+    """The host has no release that it did not have before, unless links from before lead to it.
+
+    They led nowhere then: somebody had taken the release away under running services, and is not helped by doing so
+    again.
+    """
+    identity, host = ctx.cloud.bundle(ctx.site, ctx.node).manifest.identity, ctx.own_host()
+    if identity in checkpoint.before.get("identities", ()) or identity in observe(host).links.values():
         return {"changed": []}
-    return {"changed": [identity] if ensure_absent(ctx.own_host(), identity) else []}
+    return {"changed": [identity] if ensure_absent(host, identity) else []}
 
 
 @step(
