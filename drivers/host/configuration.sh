@@ -53,6 +53,26 @@ put() {
     done
 }
 
+# processes USER: the numbers of the user's processes.
+processes() {
+    for directory in /proc/[0-9]*; do
+        if [ "$(stat -c %U -- "$directory" 2>/dev/null)" = "$1" ]; then echo "${directory#/proc/}"; fi
+    done
+}
+
+# end_processes USER: the user has no process. What services of his started, such as a proxy, may outlive them.
+end_processes() {
+    for round in TERM TERM KILL; do
+        left=$(processes "$1")
+        if [ -z "$left" ]; then return; fi
+        for process in $left; do kill -s "$round" "$process" 2>/dev/null || true; done
+        for _ in 1 2 3 4 5 6 7 8 9 10; do
+            if [ -z "$(processes "$1")" ]; then return; fi
+            sleep 0.2  # between two looks
+        done
+    done
+}
+
 # put_back PLACE: users, directories and files are as they were kept. Prints what was changed.
 put_back() {
     rm -rf -- "$1.part" "$1.gone"
@@ -84,6 +104,7 @@ put_back() {
     done < "$1/backwards"
     while read -r kind what name; do
         if [ "$kind $what" = "user absent" ] && getent passwd "$name" >/dev/null; then
+            end_processes "$name"
             userdel -- "$name" >&2
             if getent group "$name" >/dev/null; then groupdel -- "$name" >&2; fi
             echo "$name"

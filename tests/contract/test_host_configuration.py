@@ -137,6 +137,19 @@ def test_what_was_mounted_in_a_directory_of_the_operation_is_unmounted(host: Rem
     assert "share" not in host.run("cat /proc/mounts").stdout
 
 
+def test_processes_of_a_user_of_the_operation_end_with_him(host: RemoteHost) -> None:
+    before = seen(host)
+    keep(host, WANTED, name=OPERATION)
+    put(host, WANTED)
+    name = WANTED.users[0].name
+    host.run(
+        f"setsid setpriv --reuid {name} --clear-groups sh -c 'trap : TERM; while :; do sleep 1; done' >/dev/null 2>&1 &"
+    )
+    assert host.run(f"ps -o comm= -u {name}").stdout.split()
+    put_back(host, name=OPERATION)
+    assert seen(host) == before
+
+
 def test_what_is_kept_is_for_root_only(host: RemoteHost) -> None:
     place = keep(host, WANTED, name=OPERATION)
     modes = host.run(f"find {place} -printf '%m\\n' | sort -u").stdout.split()
