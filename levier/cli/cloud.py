@@ -34,7 +34,7 @@ def access(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write the operators' login to the cloud into clouds.yaml; other clouds in it stay."""
-    present = _present(directory / FILE)
+    present = clouds_in(directory / FILE)
     granted = connect().get("/cloud/access")
     cloud_name = name or str(granted["name"])
     entry = dict(granted["entry"])
@@ -43,11 +43,7 @@ def access(
         _write(ca, granted["ca"])
         entry["cacert"] = str(ca)
     present["clouds"][cloud_name] = entry
-    text = io.StringIO()
-    yaml = YAML()
-    yaml.width = _NEVER_WRAPPED
-    yaml.dump(present, text)
-    _write(directory / FILE, text.getvalue())
+    write_clouds(directory / FILE, present)
     if as_json:
         show_json({"file": str(directory / FILE), "cloud": cloud_name})
         return
@@ -55,8 +51,8 @@ def access(
     say(f"use it: openstack --os-cloud {cloud_name} server list --all-projects")
 
 
-def _present(file: Path) -> dict[str, Any]:
-    """What is in the file. Raises InvalidRequest when it is none of its kind, before anything is asked for."""
+def clouds_in(file: Path) -> dict[str, Any]:
+    """What is in the file; without one, no clouds. Raises InvalidRequest when it is none of its kind."""
     if not file.exists():
         return {"clouds": {}}
     try:
@@ -66,6 +62,14 @@ def _present(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("clouds"), dict):
         raise InvalidRequest(f"{file} lists no clouds", hint="mend or move it, or use --directory")
     return content
+
+
+def write_clouds(file: Path, content: dict[str, Any]) -> None:
+    """The file says this, readable by its owner only; never half of it. Comments that were read stay."""
+    yaml, text = YAML(), io.StringIO()
+    yaml.width = _NEVER_WRAPPED
+    yaml.dump(content, text)
+    _write(file, text.getvalue())
 
 
 def _write(file: Path, text: str) -> None:

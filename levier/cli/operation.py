@@ -19,6 +19,7 @@ Parallel = Annotated[int, typer.Option(min=1, max=500, help="Nodes worked on at 
 
 _FEW = 6
 _MINUTES_FROM_S = 120
+_OF_COMPONENTS = ("configure", "prepare", "start", "complete")
 
 WhyNot = Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit.")]
 Why = Annotated[str, typer.Option("--reason", help="Why, for whoever reads the audit; it may not be blank.")]
@@ -71,7 +72,7 @@ def _show_plan(stages: list[dict[str, Any]]) -> None:
             first = index == 0
             rows.append(
                 {
-                    "stage": f"{number}. {stage['stage'].split(' ')[0]}" if first else "",
+                    "stage": f"{number}. {_short(stage['stage'])}" if first else "",
                     "hosts": _few(group["hosts"]),
                     "steps": ", ".join(group["steps"]),
                     "about": _about(stage["estimate_s"]) if first else "",
@@ -81,6 +82,12 @@ def _show_plan(stages: list[dict[str, Any]]) -> None:
     count = sum(len(group["hosts"]) * len(group["steps"]) for stage in stages for group in stage["steps"])
     total_s = sum(stage["estimate_s"] for stage in stages)
     say(f"{count} steps in {len(stages)} stages, each after the one before; about {_about(total_s)} in all")
+
+
+def _short(title: str) -> str:
+    """A stage of components without their names, which its steps have."""
+    verb = title.partition(" ")[0]
+    return verb if verb in _OF_COMPONENTS else title
 
 
 def _few(hosts: list[str]) -> str:
