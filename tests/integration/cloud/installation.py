@@ -83,3 +83,8 @@ class CloudInstallation(Installation):
         )
         assert done.returncode == 0, f"openstack {' '.join(arguments)}: {done.stderr[-2000:]}"
         return done.stdout
+
+
+def step_of(operation: dict[str, Any], step: str, host: str) -> dict[str, Any]:
+    """The step as the API shows it."""
+    return next(s for s in operation["steps"] if (s["step"], s["target"]) == (step, host))

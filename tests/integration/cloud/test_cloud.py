@@ -1,23 +1,22 @@
-"""From powered off to a cloud whose servers answered, what it gives its operators, and its failures, on real machines.
+"""From powered off to a cloud whose servers answered, and what it gives its operators, on real machines.
 
-The tests are one story and build on each other: an installation takes minutes.
+The tests are one story and build on each other: an installation takes minutes. Its failures, and the way back, are in
+tests/long/long_cloud_failures.py.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
-from tests.integration.cloud.installation import CONTROLLER, FAR, NEAR, CloudInstallation
+from tests.integration.cloud.installation import CONTROLLER, FAR, NEAR, CloudInstallation, step_of
 from tests.integration.e2e.installation import Site
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(2400)]
@@ -64,11 +63,6 @@ def watched(lines: list[bytes]) -> Iterator[None]:
         over.set()
         watcher.join()
         lines += seen
-
-
-def step_of(operation: dict[str, Any], step: str, host: str) -> dict[str, Any]:
-    """The step as the API shows it."""
-    return next(s for s in operation["steps"] if (s["step"], s["target"]) == (step, host))
 
 
 # --- before ----------------------------------------------------------------------------------------------------------
@@ -167,139 +161,3 @@ def test_again_changes_nothing_and_says_so(cloud: CloudInstallation) -> None:
     assert answer.status == 0
     assert CHANGES_NOTHING in answer.out
     assert not [(s["step"], s["changed"]) for s in operation["steps"] if s["changed"]]
-
-
-# --- failures --------------------------------------------------------------------------------------------------------
-
-
-def refused(cloud: CloudInstallation) -> tuple[str, dict[str, Any]]:
-    """What a failing installation of the installed cloud said; it was undone, and nobody holds a node."""
-    answer, operation = cloud.install()
-    assert answer.status != 0
-    assert operation["state"] == "rolled_back", answer.text[-3000:]
-    assert not [node["operation"] for node in cloud.nodes().values() if node["operation"]]
-    assert {node["state"] for node in cloud.nodes().values()} == {"in_service"}
-    return answer.text, operation
-
-
-def failed(operation: dict[str, Any]) -> list[tuple[str, str]]:
-    """(step, host) of what went wrong."""
-    return [(s["step"], s["target"]) for s in operation["steps"] if s["error"]]
-
-
-def test_an_unreachable_package_mirror_is_named(cloud: CloudInstallation) -> None:
-    cloud.on(CONTROLLER, "systemctl stop memcached; DEBIAN_FRONTEND=noninteractive apt-get -qq -y purge memcached")
-    dead = "http://10.77.0.1:9/debian"
-    cloud.apply(cloud.changed(lambda site: site["site"]["packages"]["debian"].update(mirror=dead)))
-    try:
-        text, operation = refused(cloud)
-    finally:
-        cloud.apply(cloud.site)
-    assert failed(operation) == [("install-packages", CONTROLLER)]
-    assert "10.77.0.1:9" in text
-
-
-@contextmanager
-def without_its_release(cloud: CloudInstallation, host: str) -> Iterator[None]:
-    """The host has lost the release: it lies aside, and is put back."""
-    cloud.on(host, "mkdir /root/aside && mv /opt/levier/releases/2026.2* /root/aside/")
-    try:
-        yield
-    finally:
-        cloud.on(host, "rm -rf /opt/levier/releases/2026.2*; mv /root/aside/* /opt/levier/releases/; rmdir /root/aside")
-
-
-def test_a_bundle_with_a_wrong_checksum_is_not_unpacked(cloud: CloudInstallation) -> None:
-    bundle, whole = cloud.bundle, cloud.bundle.read_bytes()
-    middle = len(whole) // 2
-    with without_its_release(cloud, CONTROLLER):
-        bundle.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
-        try:
-            text, operation = refused(cloud)
-        finally:
-            bundle.write_bytes(whole)
-        assert "2026.2" not in cloud.on(CONTROLLER, "ls /opt/levier/releases")
-    assert failed(operation) == [("unpack-bundle", CONTROLLER)]
-    assert re.search("sha-?256|checksum", text, re.IGNORECASE)
-
-
-def test_a_full_disk_is_told_with_figures(cloud: CloudInstallation) -> None:
-    with without_its_release(cloud, CONTROLLER):
-        spare = "$(( $(df --output=avail -B1 / | tail -1) - (200 << 20) ))"
-        cloud.on(CONTROLLER, f"fallocate -l {spare} /root/ballast")
-        try:
-            text, operation = refused(cloud)
-        finally:
-            cloud.on(CONTROLLER, "rm -f /root/ballast")
-    assert failed(operation) == [("unpack-bundle", CONTROLLER)]
-    assert re.search(r"\d+ MiB", text)
-
-
-def test_a_port_that_is_taken_is_named_with_its_program(cloud: CloudInstallation) -> None:
-    cloud.on(CONTROLLER, "systemctl stop memcached; setsid python3 -m http.server 11211 >/dev/null 2>&1 </dev/null &")
-    try:
-        text, operation = refused(cloud)
-    finally:
-        cloud.on(CONTROLLER, "kill $(ss -Hltnp sport = :11211 | grep -o 'pid=[0-9]*' | cut -d= -f2)")
-    assert failed(operation) == [("start-memcached", CONTROLLER)]
-    assert "port 11211 is taken by python3" in text
-
-
-def test_a_database_that_refuses_is_quoted(cloud: CloudInstallation) -> None:
-    cloud.on(CONTROLLER, "mariadb -e \"ALTER USER 'placement'@'%' ACCOUNT LOCK\"")
-    try:
-        text, operation = refused(cloud)
-    finally:
-        cloud.on(CONTROLLER, "mariadb -e \"ALTER USER 'placement'@'%' ACCOUNT UNLOCK\"")
-    assert failed(operation) == [("placement-schema", CONTROLLER)]
-    assert "Access denied" in text
-
-
-def test_a_message_queue_that_goes_down_in_the_middle(cloud: CloudInstallation) -> None:
-    known = {o["id"] for o in cloud.get("/operations")}
-    job = cloud.terminal.begin("install")
-    identity = cloud.begun(known)
-    cloud.reached(identity, "start-keystone", CONTROLLER, {"succeeded"})
-    cloud.on(CONTROLLER, "systemctl stop rabbitmq-server")
-    answer = cloud.terminal.ended(job)
-    operation = cloud.operation(identity)
-    assert answer.status != 0
-    assert operation["state"] == "rolled_back"
-    step, host = failed(operation)[0]
-    assert step.startswith("message-queue-")
-    assert host == CONTROLLER
-    assert cloud.on(CONTROLLER, "systemctl is-active rabbitmq-server").strip() == "active", "as before the operation"
-
-
-def test_a_compute_host_that_does_not_register_falls_alone(cloud: CloudInstallation) -> None:
-    unit = "/etc/systemd/system/levier-nova-compute.service.d"
-    override = "[Service]\\nExecStart=\\nExecStart=/bin/sleep infinity\\n"
-    cloud.on(FAR, f"mkdir {unit} && printf '{override}' > {unit}/stuck.conf && systemctl daemon-reload")
-    cloud.on(FAR, "systemctl restart levier-nova-compute")
-    try:
-        answer, operation = cloud.install()
-    finally:
-        cloud.on(FAR, f"rm -r {unit}; systemctl daemon-reload; systemctl restart levier-nova-compute")
-    assert answer.status != 0
-    assert operation["state"] == "held"
-    assert failed(operation) == [("start-nova-compute", FAR)]
-    assert f"nova-compute on {FAR} is not healthy" in answer.text
-    assert operation["outcomes"][FAR].startswith("undone")
-    assert {operation["outcomes"][each] for each in (CONTROLLER, NEAR)} == {"ready"}
-    assert step_of(operation, "smoke-check", NEAR)["result"]["address"]
-
-
-# --- and back --------------------------------------------------------------------------------------------------------
-
-
-def test_a_host_that_carries_a_server_is_not_undone(cloud: CloudInstallation, tmp_path: Path) -> None:
-    cloud.terminal.ok("cloud", "access", "--directory", str(tmp_path), "--name", "ours")
-    cloud.openstack("volume", "create", "--size", "1", "kept", cloud="ours", directory=tmp_path)
-    first = next(o["id"] for o in cloud.get("/operations") if o["kind"] == "install" and o["state"] == "succeeded")
-    answer = cloud.terminal.run("rollback", first, timeout_s=600)
-    assert answer.status != 0
-    assert "volume kept" in answer.text
-    cloud.openstack("volume", "delete", "kept", cloud="ours", directory=tmp_path)
-    cloud.terminal.ok("operation", "resume", first, timeout_s=900)
-    assert {name: m["power"] for name, m in cloud.machines().items()} == dict.fromkeys(cloud.machine_names, "off")
-    assert not cloud.traces(*cloud.machine_names)
