@@ -21,7 +21,6 @@ LANES: dict[str, tuple[str, ...]] = {
     "a cloud": ("tests/integration/cloud",),
     "an installation": ("tests/integration/e2e",),
     "an installation with gates": ("tests/integration/e2e/test_cancel.py", "tests/integration/e2e/test_recovery.py"),
-    "an installed cloud": ("tests/faults/installed",),
     "the matrix": ("tests/faults/test_matrix.py",),
     "the lab": ("tests/lab",),
     "servers": ("tests/integration",),

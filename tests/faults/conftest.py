@@ -52,7 +52,9 @@ def verdicts(request: pytest.FixtureRequest, rack: FaultRack) -> Iterator[dict[F
     selected = [
         item.callspec.params["case"]
         for item in request.session.items
-        if isinstance(item, pytest.Function) and "case" in getattr(item, "callspec", _NoCase()).params
+        if isinstance(item, pytest.Function)
+        and "verdicts" in item.fixturenames
+        and "case" in getattr(item, "callspec", _NoCase()).params
     ]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         yield {case: pool.submit(judge, rack, case) for case in selected}

@@ -1,6 +1,6 @@
 """Steps of an installation × faults, on containers with real daemons: those kinds of steps that a small cloud has.
 
-Of the faults `make test` takes the telling ones; `make test-faults` takes all.
+By itself it takes the telling faults; `make test-faults` takes all.
 """
 
 from __future__ import annotations
