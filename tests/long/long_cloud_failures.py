@@ -145,7 +145,7 @@ def test_a_compute_host_that_does_not_register_falls_alone(cloud: CloudInstallat
     assert step_of(operation, "smoke-check", NEAR)["result"]["address"]
 
 
-# --- and back ----------------------------------------------------------------------------------------------------------
+# --- and back --------------------------------------------------------------------------------------------------------
 
 
 def test_a_host_that_carries_a_server_is_not_undone(cloud: CloudInstallation, tmp_path: Path) -> None:
