@@ -53,11 +53,14 @@ put() {
     done
 }
 
-# processes USER: the numbers of the user's processes.
+# processes USER: the numbers of the processes that are the user's by any of their four user identities (proc(5),
+# status): userdel counts those, and a sudo that he called is root's by all but one.
 processes() {
-    for directory in /proc/[0-9]*; do
-        if [ "$(stat -c %U -- "$directory" 2>/dev/null)" = "$1" ]; then echo "${directory#/proc/}"; fi
-    done
+    user=$(id -u -- "$1")
+    # One that ends meanwhile is passed over.
+    { cat /proc/[0-9]*/status 2>/dev/null || true; } | awk -v user="$user" '
+        $1 == "Pid:" { process = $2 }
+        $1 == "Uid:" && ($2 == user || $3 == user || $4 == user || $5 == user) { print process }'
 }
 
 # end_processes USER: the user has no process. What services of his started, such as a proxy, may outlive them.

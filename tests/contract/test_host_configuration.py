@@ -145,7 +145,9 @@ def test_processes_of_a_user_of_the_operation_end_with_him(host: RemoteHost) -> 
     host.run(
         f"setsid setpriv --reuid {name} --clear-groups sh -c 'trap : TERM; while :; do sleep 1; done' >/dev/null 2>&1 &"
     )
-    assert host.run(f"ps -o comm= -u {name}").stdout.split()
+    # As a sudo that he called: root's, but for the real user.
+    host.run(f"U=$(id -u {name}) setsid perl -e '$< = $ENV{{U}}; sleep 600' >/dev/null 2>&1 &")
+    assert {"perl", "sh"} <= set(host.run(f"ps -o comm= -U {name} -u {name}").stdout.split())
     put_back(host, name=OPERATION)
     assert seen(host) == before
 
