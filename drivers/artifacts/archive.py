@@ -11,7 +11,9 @@ from pathlib import Path
 from drivers.artifacts.command import run_tool
 from levier.domain.errors import InvalidRequest
 
-_FORMAT = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SOURCESENTRY)"
+# Of `apt-get update --print-uris`: what it would fetch. Unlike `apt-get indextargets` this does not depend on what was
+# fetched before: on a new machine the lists of updates and of security updates are often not there yet.
+_INDEX = re.compile(r"^'(\S+)/dists/([^/']+)/([^/']+)/binary-[^/']+/Packages[^/']*' ", re.MULTILINE)
 _ARCHIVE_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _HINT = "build on a Debian machine whose apt sources name the suites in full, e.g. `bookworm main`"
 
@@ -44,28 +46,23 @@ class Archive:
         return "".join(lines)
 
 
-def parse_targets(listing: str, codename: str, keyrings_of: dict[str, tuple[str, ...]]) -> Archive:
-    """The archive that `listing` (lines of ``uri|suite|component|source``) describes for the release `codename`.
+def parse_uris(listing: str, codename: str, source_files: Iterable[str]) -> Archive:
+    """The archive that `listing` (of ``apt-get update --print-uris``) describes for the release `codename`.
 
-    Only Debian's own suites count: the code name, with ``-updates`` or ``-security``. Raises InvalidRequest when the
-    release itself is missing.
+    Only Debian's own suites count: the code name, with ``-updates`` or ``-security``. `source_files` are the texts of
+    apt's sources: one that names an entry's address tells its key rings. Raises InvalidRequest when the release itself
+    is missing.
     """
-    components: dict[tuple[str, str], list[str]] = {}
-    origin: dict[tuple[str, str], str] = {}
-    for line in filter(None, listing.splitlines()):
-        uri, suite, component, source = line.split("|", 3)
-        if not re.fullmatch(rf"{re.escape(codename)}(-updates|-security)?", suite) or component != "main":
-            continue
-        key = (uri.rstrip("/"), suite.removeprefix(codename))
-        components.setdefault(key, [])
-        if component not in components[key]:
-            components[key].append(component)
-        origin[key] = source.rsplit(":", 1)[0]
+    keyrings = [(text, _keyrings(text)) for text in source_files]
+    components: dict[tuple[str, str], dict[str, None]] = {}
+    for uri, suite, component in _INDEX.findall(listing):
+        if re.fullmatch(rf"{re.escape(codename)}(-updates|-security)?", suite) and component == "main":
+            components.setdefault((uri, suite.removeprefix(codename)), {})[component] = None
     if not any(suffix == "" for _, suffix in components):
         raise InvalidRequest(f"apt on this machine has no source for the suite {codename}", hint=_HINT)
     return Archive(
         tuple(
-            ArchiveEntry(uri, suffix, tuple(names), keyrings_of.get(origin[uri, suffix], ()))
+            ArchiveEntry(uri, suffix, tuple(names), next((keys for text, keys in keyrings if uri in text and keys), ()))
             for (uri, suffix), names in components.items()
         )
     )
@@ -87,17 +84,19 @@ def discover_archive() -> Archive:
     codename = release.get("VERSION_CODENAME", "")
     if release.get("ID") != "debian" or not codename:
         raise InvalidRequest(f"images are built on Debian, this is {release.get('PRETTY_NAME', 'unknown')}", hint=_HINT)
-    listing = run_tool(["apt-get", "indextargets", "--format", _FORMAT, "Created-By: Packages"], timeout_s=60)
-    sources = {line.rsplit("|", 1)[1].rsplit(":", 1)[0] for line in listing.splitlines() if "|" in line}
-    return parse_targets(listing, codename, {source: _keyrings_in(source) for source in _existing(sources)})
+    listing = run_tool(["apt-get", "update", "--print-uris"], timeout_s=60)
+    return parse_uris(listing, codename, _source_files())
 
 
-def _existing(sources: Iterable[str]) -> Iterable[str]:
-    return (source for source in sources if Path(source).is_file())
+def _source_files() -> list[str]:
+    """The texts of apt's sources (sources.list(5)), where Debian keeps them."""
+    directory = Path("/etc/apt/sources.list.d")
+    files = [Path("/etc/apt/sources.list"), *sorted(directory.glob("*.list")), *sorted(directory.glob("*.sources"))]
+    return [path.read_text(encoding="utf-8") for path in files if path.is_file()]
 
 
-def _keyrings_in(source: str) -> tuple[str, ...]:
-    named = parse_keyrings(Path(source).read_text(encoding="utf-8"))
+def _keyrings(source: str) -> tuple[str, ...]:
+    named = parse_keyrings(source)
     # The distribution's own key ring also knows the keys of the neighbouring releases.
     extra = (str(_ARCHIVE_KEYRING),) if _ARCHIVE_KEYRING.exists() else ()
     return tuple(dict.fromkeys(named + extra)) if named else ()

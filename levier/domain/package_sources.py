@@ -83,7 +83,10 @@ class DebianSources(_Frozen):
 
 
 class PackageSources(_Frozen):
-    """Where hosts get packages of their distribution from, by distribution."""
+    """Where hosts get packages of their distribution from, by distribution, and what may come of it."""
 
     debian: DebianSources | None = None
     """For hosts with Debian; without it they use their image's own sources."""
+    may_update: Annotated[bool, Strict()] = True
+    """A package of the image that a new one needs in a newer version gets it: a mirror is soon newer than an image.
+    `false`: refused before anything is touched."""

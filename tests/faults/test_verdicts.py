@@ -42,6 +42,9 @@ class Case:
     attempts: int = 0
     hint: str = ""
     undo_fails: tuple[str, ...] = field(default=())
+    by_chance: bool = False
+    """Which replies are lost depends on how often the BMC is asked, so on how fast this computer is: each of the steps
+    that ask it may need another attempt, or none."""
 
 
 def once(kind: FaultKind, **terms: object) -> tuple[Fault, ...]:
@@ -57,7 +60,7 @@ CASES = [
     Case("no fault at all", (), READY),
     # --- BMC: replies
     Case("reply to power lost", once(K.BMC_REPLIES_LOST, command=BmcCommand.POWER), READY),
-    Case("30 % of replies lost", always(K.BMC_REPLIES_LOST, percent=30.0, seed=11), READY),
+    Case("30 % of replies lost", always(K.BMC_REPLIES_LOST, percent=30.0, seed=11), READY, by_chance=True),
     Case(
         "no reply to a status",
         always(K.BMC_REPLIES_LOST, command=BmcCommand.STATUS),
@@ -222,6 +225,7 @@ CASES = [
     Case("clock two minutes behind", always(K.CLOCK_OFF, seconds=-120.0), READY),
 ]
 BY_NAME = {case.name: case for case in CASES}
+ASKING_THE_BMC = {"verify-bmc", "inspect-bmc", "power-off", "set-boot-device", "power-on"}
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 
 
@@ -250,7 +254,10 @@ def test_verdict(outcome: Outcome, name: str) -> None:
     assert len(outcome.levier.strikes(node)) >= len(case.faults)
     if case.outcome is READY:
         retried = {s.step: s.attempts for s in status.steps if s.target == node and s.attempts > 1}
-        assert retried == ({case.step: case.attempts} if case.step else {})
+        if case.by_chance:
+            assert retried.keys() <= ASKING_THE_BMC
+        else:
+            assert retried == ({case.step: case.attempts} if case.step else {})
         return
     failed = outcome.verdict.failed(node)
     assert failed.step == case.step

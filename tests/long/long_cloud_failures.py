@@ -5,6 +5,7 @@ Each failure is made on the installed cloud, so that it takes a minute and not a
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -155,6 +156,10 @@ def test_a_host_that_carries_a_server_is_not_undone(cloud: CloudInstallation, tm
     answer = cloud.terminal.run("rollback", first, timeout_s=600)
     assert answer.status != 0
     assert "volume kept" in answer.text
+    for services in ("compute", "volume"):
+        listed = cloud.openstack(services, "service", "list", "-f", "json", cloud="ours", directory=tmp_path)
+        drained = {s["Host"] for s in json.loads(listed) if s["Status"] == "disabled"}
+        assert drained == ({NEAR, FAR} if services == "compute" else {f"{NEAR}@nfs"}), listed
     cloud.openstack("volume", "delete", "kept", cloud="ours", directory=tmp_path)
     cloud.terminal.ok("operation", "resume", first, timeout_s=900)
     assert {name: m["power"] for name, m in cloud.machines().items()} == dict.fromkeys(cloud.machine_names, "off")

@@ -14,6 +14,7 @@ from levier.domain.packages import InstalledPackages, PackageChange, PackageMana
 from levier.saga.step import Checkpoint, Undo, step
 from levier.services.context import NodeContext
 from levier.services.steps.cloud import refuse_load
+from levier.services.steps.drain import drain_host
 from levier.services.steps.lost import unless_lost
 from levier.services.steps.record import back_to, state_before
 
@@ -42,6 +43,10 @@ def _packages(ctx: NodeContext) -> PackageManager:
     return open_packages(host, name=ctx.name, os_id=host.facts().os_id)
 
 
+def _sources(ctx: NodeContext) -> PackageSources:
+    return ctx.site.site.packages or PackageSources()
+
+
 def _sources_before(ctx: NodeContext) -> JsonMap:
     return {"sources": _packages(ctx).sources().model_dump(mode="json")}
 
@@ -60,7 +65,7 @@ def _restore_sources(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
 )
 def package_sources(ctx: NodeContext) -> JsonMap:
     """Packages of the distribution come from where the site file says, or from the image's own sources."""
-    return {"changed": list(_packages(ctx).ensure_sources(ctx.site.site.packages or PackageSources()))}
+    return {"changed": list(_packages(ctx).ensure_sources(_sources(ctx)))}
 
 
 def _installed_before(ctx: NodeContext) -> JsonMap:
@@ -68,9 +73,9 @@ def _installed_before(ctx: NodeContext) -> JsonMap:
 
 
 def _restore_packages(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
-    """The host has the packages it had."""
+    """The host has the packages it had. One that was updated stays newer where no mirror has the old version any more."""
     before = InstalledPackages.model_validate(checkpoint.before["packages"])
-    return {"changed": _words(_packages(ctx).restore(before))}
+    return {"changed": _words(_packages(ctx).restore(before, may_stay_newer=_sources(ctx).may_update))}
 
 
 def _words(change: PackageChange) -> list[str]:
@@ -89,11 +94,8 @@ def _words(change: PackageChange) -> list[str]:
 )
 def install_packages(ctx: NodeContext) -> JsonMap:
     """Everything that the host's components need of its distribution is installed; none of it was started."""
-    names = ctx.cloud.packages(ctx.site, ctx.node)
-    manager = _packages(ctx)
-    if set(names) - manager.installed().versions.keys():
-        manager.refresh()
-    return {"changed": _words(manager.ensure_installed(names))}
+    names, may_update = ctx.cloud.packages(ctx.site, ctx.node), _sources(ctx).may_update
+    return {"changed": _words(_packages(ctx).ensure_installed(names, may_change=may_update))}
 
 
 def _bundles_before(ctx: NodeContext) -> JsonMap:
@@ -132,10 +134,13 @@ def unpack_bundle(ctx: NodeContext) -> JsonMap:
 
 
 def _out_of_service(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
-    """The node is what it was. Raises Conflict when it was not in service, and carries load by now."""
-    if checkpoint.before.get("state") != NodeState.IN_SERVICE.value:
-        refuse_load(ctx)
-    return back_to(ctx, checkpoint)
+    """The node is what it was; it takes no new work where it was not in service. Raises Conflict when it carries some."""
+    if checkpoint.before.get("state") == NodeState.IN_SERVICE.value:
+        return back_to(ctx, checkpoint)
+    # In this order: what is placed on the host between the look and the end would be lost.
+    drained = drain_host(ctx, checkpoint)
+    refuse_load(ctx)
+    return {**drained, **back_to(ctx, checkpoint)}
 
 
 @step(

@@ -17,6 +17,8 @@ from tests.rig.release_cache import release_cache, shared_cloud_bundle
 CONTROLLER, NEAR, FAR = "a1-01", "a1-02", "b1-01"
 """The controller, and the compute hosts: NEAR stores volumes too."""
 INSTALL_S = 1500.0
+NOT_SHIPPED = Path(__file__).parent / "components"
+"""A folder of components that Levier knows nothing of."""
 
 
 class CloudInstallation(Installation):
@@ -28,6 +30,7 @@ class CloudInstallation(Installation):
         self._machines = machines
         self.releases = directory / "releases"
         self.terminal.environment["LEVIER_RELEASE_CACHE"] = str(self.releases)
+        self.terminal.environment["LEVIER_COMPONENT_DIRS"] = str(NOT_SHIPPED)
 
     def _lab_options(self) -> tuple[str, ...]:
         different = (word for machine in self._machines for word in ("--machine", machine))
@@ -47,7 +50,8 @@ class CloudInstallation(Installation):
 
     def _first_site(self, site: Site) -> Site:
         nodes = [dict(node, roles=list(ROLES[min(n, 2)])) for n, node in enumerate(site["nodes"])]
-        return {**site, **ADDITIONS, "nodes": nodes}
+        controller = {"name": "controller", "also": ["haproxy", "horizon", "notice"]}
+        return {**site, **ADDITIONS, "roles": [controller], "nodes": nodes}
 
     # --- installing -------------------------------------------------------------------------------------------------
 

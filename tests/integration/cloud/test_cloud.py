@@ -156,6 +156,20 @@ def test_the_operator_gets_in_by_tls(cloud: CloudInstallation, tmp_path: Path) -
     assert json.loads(trusted.stdout)["version"]["id"].startswith("v3")
 
 
+def test_a_component_that_is_not_shipped_is_installed_like_the_others(cloud: CloudInstallation, tmp_path: Path) -> None:
+    """It is a folder (components/notice): a database, a secret, a unit, a place in the catalogue, TLS in front."""
+    cloud.terminal.ok("cloud", "access", "--directory", str(tmp_path), "--name", "ours")
+    listed = json.loads(cloud.openstack("endpoint", "list", "-f", "json", cloud="ours", directory=tmp_path))
+    (public,) = [e["URL"] for e in listed if (e["Service Name"], e["Interface"]) == ("notice", "public")]
+    authority = YAML(typ="safe").load((tmp_path / "clouds.yaml").read_text())["clouds"]["ours"]["cacert"]
+    curl = ["ip", "netns", "exec", f"levier-{cloud.lab}", "curl", "-sS", "--cacert", authority, public]
+    assert subprocess.run(curl, capture_output=True, check=True).stdout == b"<p>All is well</p>\n"
+    assert "reader" in cloud.on(CONTROLLER, "mariadb -e 'SHOW TABLES' notice")
+    (shown,) = cloud.terminal.json("config", "show", CONTROLLER, "notice")["components"]
+    (file,) = (each for each in shown["files"] if each["path"].endswith("notice.conf"))
+    assert "connection = mysql+pymysql://notice:***@" in file["content"]
+
+
 def test_again_changes_nothing_and_says_so(cloud: CloudInstallation) -> None:
     answer, operation = cloud.install()
     assert answer.status == 0
