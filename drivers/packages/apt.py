@@ -181,7 +181,8 @@ class AptPackages:
             told = ", ".join(f"{name} {old} → {new}" for name, (old, new) in sorted(changes.items()))
             raise Rejected(
                 f"{self._name}: installed packages would get another version: {told}",
-                hint="Build the image anew so that it is as new as the mirror, or let installed packages be updated: `may_update: true` in site.packages.",
+                hint="Build the image anew so that it is as new as the mirror, "
+                "or let installed packages be updated: `may_update: true` in site.packages.",
             )
 
     def _require_space(self, plan: Plan) -> None:

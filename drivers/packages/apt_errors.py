@@ -93,7 +93,8 @@ def resolution_error(host: str, output: str, *, mirrors: str) -> LevierError:
         return unknown_error(host, unknown, mirrors=mirrors)
     return Rejected(
         f"{host}: apt finds no way to install the packages: {quoted(output)}",
-        hint="Mostly the image is older than the mirror: build the image anew, or let installed packages be updated: `may_update: true` in site.packages.",
+        hint="Mostly the image is older than the mirror: build the image anew, "
+        "or let installed packages be updated: `may_update: true` in site.packages.",
     )
 
 

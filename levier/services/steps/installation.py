@@ -73,7 +73,7 @@ def _installed_before(ctx: NodeContext) -> JsonMap:
 
 
 def _restore_packages(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
-    """The host has the packages it had. One that was updated stays newer where no mirror has the old version any more."""
+    """The host has the packages it had. An updated one stays newer where no mirror has its old version any more."""
     before = InstalledPackages.model_validate(checkpoint.before["packages"])
     return {"changed": _words(_packages(ctx).restore(before, may_stay_newer=_sources(ctx).may_update))}
 
@@ -134,7 +134,7 @@ def unpack_bundle(ctx: NodeContext) -> JsonMap:
 
 
 def _out_of_service(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
-    """The node is what it was; it takes no new work where it was not in service. Raises Conflict when it carries some."""
+    """The node is what it was; where that is not in service, drained. Raises Conflict when it carries load."""
     if checkpoint.before.get("state") == NodeState.IN_SERVICE.value:
         return back_to(ctx, checkpoint)
     # In this order: what is placed on the host between the look and the end would be lost.
