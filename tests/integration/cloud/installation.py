@@ -28,6 +28,7 @@ class CloudInstallation(Installation):
         super().__init__(directory, lab="cloud")
         self.machine_names = (CONTROLLER, NEAR, FAR)
         self._machines = machines
+        self.patience_s = 3 * INSTALL_S if machines else INSTALL_S
         self.releases = directory / "releases"
         self.terminal.environment["LEVIER_RELEASE_CACHE"] = str(self.releases)
         self.terminal.environment["LEVIER_COMPONENT_DIRS"] = str(NOT_SHIPPED)
@@ -57,7 +58,7 @@ class CloudInstallation(Installation):
 
     def install(self) -> tuple[Answer, dict[str, Any]]:
         """`levier install` ran to its end: what it printed, and the operation."""
-        answer = self.terminal.run("install", timeout_s=INSTALL_S)
+        answer = self.terminal.run("install", timeout_s=self.patience_s)
         return answer, self.newest_operation()
 
     def secrets(self) -> dict[str, str]:
