@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import NodeManager
@@ -13,6 +14,10 @@ from xdist.workermanage import NodeManager
 ROOT = Path(__file__).parent.parent
 # Processes that tests start import this checkout, also when it is not installed.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+
+# No time is asserted in a test: on a busy computer an example takes ten times as long as on a quiet one.
+settings.register_profile("levier", deadline=None)
+settings.load_profile("levier")
 
 # Ctrl-C: each process takes down what it started, racks and installations, before it is ended.
 NodeManager.EXIT_TIMEOUT = 120
