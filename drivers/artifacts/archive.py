@@ -62,10 +62,17 @@ def parse_uris(listing: str, codename: str, source_files: Iterable[str]) -> Arch
         raise InvalidRequest(f"apt on this machine has no source for the suite {codename}", hint=_HINT)
     return Archive(
         tuple(
-            ArchiveEntry(uri, suffix, tuple(names), next((keys for text, keys in keyrings if uri in text and keys), ()))
+            ArchiveEntry(
+                uri, suffix, tuple(names), next((keys for text, keys in keyrings if keys and _names(text, uri)), ())
+            )
             for (uri, suffix), names in components.items()
         )
     )
+
+
+def _names(source: str, uri: str) -> bool:
+    """Whether the sources name this very address, and not only one that begins with it."""
+    return re.search(rf"(?<!\S){re.escape(uri)}/?(?!\S)", source) is not None
 
 
 def parse_keyrings(text: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from drivers.bundle.host import current, ensure_current
@@ -31,9 +31,9 @@ from levier.services.components import RenderedComponent, shell_script
 from levier.services.components.databases import database_dump, database_restore, schema_version
 from levier.services.context import NodeContext, NodeStep
 from levier.services.polling import wait_for
+from levier.services.steps.host_command import last_words, run_command
 from levier.services.steps.lost import unless_lost
 
-_LAST_CHARACTERS = 1500
 _HEALTH_TIMEOUT_S = 60.0
 _ASK = (
     "import sys, urllib.request, urllib.error\n"
@@ -104,12 +104,12 @@ def act(component: Component, action: Action) -> NodeStep:
     def do(ctx: NodeContext) -> JsonMap:
         wanted = _action(_rendered(ctx, component), action.name)
         host = ctx.own_host()
-        if wanted.done_when is not None and _run(host, wanted, wanted.done_when).exit_status == 0:
+        if wanted.done_when is not None and run_command(host, wanted, wanted.done_when).exit_status == 0:
             return {"changed": []}
         schemas = _schemas(ctx, wanted)
         for database in wanted.dump_before:
             _dump(ctx, component, wanted, database)
-        result = _run(host, wanted, wanted.command)
+        result = run_command(host, wanted, wanted.command)
         if result.exit_status:
             _fail(ctx, component, wanted, result)
         return _said(wanted, schemas, _schemas(ctx, wanted)) | {"seconds": round(result.duration_s, 1)}
@@ -137,16 +137,10 @@ def _action(rendered: RenderedComponent, name: str) -> Action:
     return next(each for each in rendered.actions if each.name == name)
 
 
-def _run(host: RemoteHost, action: Action, argv: Sequence[str]) -> CommandResult:
-    script = shell_script(argv, user=action.user, environment_file=action.environment_file)
-    return host.run(script, timeout_s=action.timeout_s, check=False)
-
-
 def _fail(ctx: NodeContext, component: Component, action: Action, result: CommandResult) -> None:
     kind = Busy if result.exit_status in action.retry_statuses else Rejected
-    words = (result.stderr.strip() or result.stdout.strip())[-_LAST_CHARACTERS:]
     raise kind(
-        f"{component.name} on {ctx.name}: {action.name} ended with status {result.exit_status}: {words}",
+        f"{component.name} on {ctx.name}: {action.name} ended with status {result.exit_status}: {last_words(result)}",
         hint=f"on {ctx.name}: {shlex.join(action.command)}",
     )
 
@@ -172,7 +166,7 @@ def _undo_of(
     def undo(ctx: NodeContext, _checkpoint: Checkpoint) -> JsonMap:
         wanted = _action(_rendered(ctx, component), action.name)
         if wanted.undo is not None:
-            result = _run(ctx.own_host(), wanted, wanted.undo)
+            result = run_command(ctx.own_host(), wanted, wanted.undo)
             if result.exit_status:
                 _fail(ctx, component, wanted, result)
         restored = [name for name in wanted.dump_before if _restore(ctx, component, wanted, name)]
@@ -274,8 +268,7 @@ def _healthy(host: RemoteHost, rendered: RenderedComponent) -> tuple[bool, str]:
     if health.expect is not None:
         script = f"({script}) | grep -E -- {shlex.quote(health.expect)}"
     result = host.run(script, timeout_s=_HEALTH_TIMEOUT_S, check=False)
-    said = (result.stderr.strip() or result.stdout.strip())[-_LAST_CHARACTERS:]
-    return result.exit_status == 0, f"its check ended with status {result.exit_status}: {said}"
+    return result.exit_status == 0, f"its check ended with status {result.exit_status}: {last_words(result)}"
 
 
 def _answers(host: RemoteHost, check: HttpCheck) -> tuple[bool, str]:

@@ -20,12 +20,12 @@ LISTING = """\
 'http://mirror.example/debian/dists/bookworm/main/i18n/Translation-en.xz' mirror.example_en 0
 'http://mirror.example/debian/dists/bookworm/contrib/binary-amd64/Packages.xz' mirror.example_contrib_Packages 0
 'http://mirror.example/debian/dists/bookworm-updates/main/binary-amd64/Packages.xz' mirror.example_updates_Packages 0
-'http://keys.example/security/dists/bookworm-security/main/binary-amd64/Packages.xz' keys.example_Packages 0
+'http://mirror.example/debian-security/dists/bookworm-security/main/binary-amd64/Packages.xz' mirror.example_security_Packages 0
 'http://other.example/node/dists/nodistro/main/binary-amd64/Packages.xz' other.example_Packages 0
 """
 SOURCES = (
     "deb http://mirror.example/debian bookworm main contrib\n",
-    "Types: deb\nURIs: http://keys.example/security\nSuites: bookworm-security\nSigned-By: /k.gpg\n",
+    "Types: deb\nURIs: http://mirror.example/debian-security\nSuites: bookworm-security\nSigned-By: /k.gpg\n",
 )
 
 
@@ -36,13 +36,13 @@ def test_only_the_distribution_counts_and_other_suites_follow(monkeypatch: pytes
         (
             ArchiveEntry("http://mirror.example/debian", "", ("main",)),
             ArchiveEntry("http://mirror.example/debian", "-updates", ("main",)),
-            ArchiveEntry("http://keys.example/security", "-security", ("main",), ("/k.gpg",)),
+            ArchiveEntry("http://mirror.example/debian-security", "-security", ("main",), ("/k.gpg",)),
         )
     )
     assert found.sources_list("trixie") == (
         "deb http://mirror.example/debian trixie main\n"
         "deb http://mirror.example/debian trixie-updates main\n"
-        "deb [signed-by=/k.gpg] http://keys.example/security trixie-security main\n"
+        "deb [signed-by=/k.gpg] http://mirror.example/debian-security trixie-security main\n"
     )
 
 
