@@ -60,13 +60,12 @@ def parse_uris(listing: str, codename: str, source_files: Iterable[str]) -> Arch
             components.setdefault((uri, suite.removeprefix(codename)), {})[component] = None
     if not any(suffix == "" for _, suffix in components):
         raise InvalidRequest(f"apt on this machine has no source for the suite {codename}", hint=_HINT)
+
+    def keys_of(uri: str) -> tuple[str, ...]:
+        return next((keys for text, keys in keyrings if keys and _names(text, uri)), ())
+
     return Archive(
-        tuple(
-            ArchiveEntry(
-                uri, suffix, tuple(names), next((keys for text, keys in keyrings if keys and _names(text, uri)), ())
-            )
-            for (uri, suffix), names in components.items()
-        )
+        tuple(ArchiveEntry(uri, suffix, tuple(names), keys_of(uri)) for (uri, suffix), names in components.items())
     )
 
 
