@@ -20,7 +20,7 @@ LISTING = """\
 'http://mirror.example/debian/dists/bookworm/main/i18n/Translation-en.xz' mirror.example_en 0
 'http://mirror.example/debian/dists/bookworm/contrib/binary-amd64/Packages.xz' mirror.example_contrib_Packages 0
 'http://mirror.example/debian/dists/bookworm-updates/main/binary-amd64/Packages.xz' mirror.example_updates_Packages 0
-'http://mirror.example/debian-security/dists/bookworm-security/main/binary-amd64/Packages.xz' mirror.example_security_Packages 0
+'http://mirror.example/debian-security/dists/bookworm-security/main/binary-amd64/Packages.xz' security_Packages 0
 'http://other.example/node/dists/nodistro/main/binary-amd64/Packages.xz' other.example_Packages 0
 """
 SOURCES = (
