@@ -116,7 +116,7 @@ def wire(
         steering=Steering(saga=saga, verbs=verbs, operations=operations, provisioning=provisioning, prefect=prefect),
         set_aside=SetAside(provisioning, verbs, inventory),
         recovery=Recovery(saga, verbs, prefect, clock=now, code_version=__version__),
-        images=Images(settings.image_cache),
+        images=Images(settings.image_cache, sites, cloud),
         releases=releases,
         secrets=store,
         boot_entries=boot_entries,

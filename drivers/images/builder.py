@@ -117,6 +117,8 @@ def _build(recipe: ImageRecipe, archive: Archive, cache: Path, inputs: _Inputs, 
         progress(f"{recipe.name}: installing packages")
         rootfs.unpack(recipe, archive, target=root)
         packages = rootfs.installed(root)
+        if recipe.extra:
+            content.keep_still(root, packages.keys() - rootfs.resolve(recipe.plain, archive).packages.keys())
         content.furnish(root, suite=recipe.suite, root_uuid=root_uuid)
         progress(f"{recipe.name}: writing file systems")
         disk = layout.layout_for(layout.measure_content(root))

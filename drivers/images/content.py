@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from jinja2 import Environment, StrictUndefined
 from ruamel.yaml import YAML
@@ -28,6 +28,8 @@ _MASKED = (
 )
 # These stages have nothing left to do, yet start Python twice at the moment the first SSH session comes in.
 _POLITE = "[Service]\nNice=19\n"
+_UNITS = (PurePosixPath("/lib/systemd/system"), PurePosixPath("/usr/lib/systemd/system"))
+_STARTED = (".service", ".socket", ".timer", ".path", ".target")
 _ENABLED = ("systemd-networkd.service", "systemd-timesyncd.service", "ssh.service")
 
 
@@ -87,6 +89,18 @@ def furnish(root: Path, *, suite: str, root_uuid: str) -> None:
     run_tool(isolated(["systemctl", "--quiet", f"--root={root}", "mask", *_MASKED]), timeout_s=60)
     _stop_waiting_for_network(root)
     _mark_updated(root)
+
+
+def keep_still(root: Path, packages: Iterable[str]) -> None:
+    """No service of `packages` starts when a host boots: it has not been configured yet. May be repeated."""
+    units: set[str] = set()
+    for package in packages:
+        for listing in (root / "var/lib/dpkg/info").glob(f"{package}[.:]*list"):
+            paths = map(PurePosixPath, listing.read_text(encoding="utf-8").splitlines())
+            units |= {path.name for path in paths if path.parent in _UNITS and path.suffix in _STARTED}
+    present = sorted(unit for unit in units if "@." not in unit)
+    if present:
+        run_tool(isolated(["systemctl", "--quiet", f"--root={root}", "disable", *present]), timeout_s=60)
 
 
 def _added_files(suite: str, root_uuid: str, mirrors: DefaultMirrors) -> dict[str, str]:

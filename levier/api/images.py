@@ -21,6 +21,8 @@ class ImageBuildRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str
     kernel: Literal["cloud", "generic"] = "generic"
+    with_packages: bool = False
+    """Everything an installation gives the hosts with this image is in it."""
 
 
 @router.get("")
@@ -32,7 +34,7 @@ def images(services: ServicesOf) -> list[dict[str, Any]]:
 @router.post("", status_code=202)
 def build(request: ImageBuildRequest, services: ServicesOf) -> dict[str, Any]:
     """The image is being built, or is there already. Safe to repeat."""
-    return services.images.start_build(request.name, kernel=request.kernel)
+    return services.images.start_build(request.name, kernel=request.kernel, with_packages=request.with_packages)
 
 
 @router.get("/builds/{name}")

@@ -18,13 +18,18 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command()
 def build(
-    name: Annotated[str, typer.Argument(help="debian-12, debian-13, or smoke-guest for the smoke test")],
+    name: Annotated[
+        str, typer.Argument(help="debian-12, debian-13, a name whose `os` the site file tells, or smoke-guest")
+    ],
     kernel: Annotated[str, typer.Option(help="generic (all drivers) or cloud (virtual machines only)")] = "generic",
+    with_packages: Annotated[
+        bool, typer.Option("--with-packages", help="With everything an installation gives the nodes with this image.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Build an image from the distribution's packages; a current one is kept."""
     api = connect()
-    api.post("/images", {"name": name, "kernel": kernel})
+    api.post("/images", {"name": name, "kernel": kernel, "with_packages": with_packages})
     seen = 0
 
     def ended() -> dict[str, Any] | None:

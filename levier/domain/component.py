@@ -47,12 +47,12 @@ class Software(_Frozen):
     bundle: Annotated[bool, Strict()] = False
     """The programs are in the release bundle; `/opt/levier/current/COMPONENT` links to it."""
     packages: dict[Family, tuple[Line, ...]] = Field(default_factory=dict)
-    """Packages of the distribution by family or by image, such as `debian: [memcached]` or `debian-12: [...]`."""
+    """Packages of the distribution by family or by its release, such as `debian: [memcached]` or `debian-12: [...]`."""
 
-    def packages_on(self, image: str) -> tuple[str, ...]:
-        """The packages on hosts of an image such as `debian-12`: those of its family and those of its own."""
-        family = image.split("-", 1)[0]
-        return (*self.packages.get(family, ()), *(self.packages.get(image, ()) if image != family else ()))
+    def packages_on(self, os: str) -> tuple[str, ...]:
+        """The packages on hosts with the operating system, such as `debian-12`: its family's and its own."""
+        family = os.split("-", 1)[0]
+        return (*self.packages.get(family, ()), *(self.packages.get(os, ()) if os != family else ()))
 
 
 class SystemUser(_Frozen):

@@ -199,6 +199,9 @@ class Image(_Named):
 
     name: ImageName
     """Name of the image, as `levier image list` shows it."""
+    os: ImageName | None = None
+    """Its operating system, such as `debian-12`: decides which packages and which bundle its hosts get. By default the
+    image is called after it."""
     sha256: Sha256 | None = None
     """Pins the image: another content under this name is refused. Digest of the compressed file."""
 
@@ -330,6 +333,10 @@ class Site(_Frozen):
     def image(self, name: str) -> Image:
         """The image of that name. Raises NotFound, with the closest name."""
         return _find(self.images, name, "image")
+
+    def os_of(self, node: Node) -> str:
+        """The operating system of the node's image, such as `debian-12`."""
+        return self.image(node.image).os or node.image
 
     def role(self, role: Role) -> RoleSpec:
         """What the file says of a role; nothing where it is silent."""

@@ -118,10 +118,10 @@ class Cloud:
             self.secrets.set(CERTIFICATE, {"pem": server_certificate(authority, hosts)})
 
     def bundle(self, site: Site, node: Node) -> Bundle:
-        """The bundle of the site's release for the node's image. Raises NotFound with the command that builds it."""
+        """The bundle of the site's release for the node's system. Raises NotFound with the command that builds it."""
         if not site.release:
             raise InvalidRequest("the site names no release", hint="add `release: 2026.2` to the site file")
-        return self.releases.bundle(site.release, node.image)
+        return self.releases.bundle(site.release, site.os_of(node))
 
     def first_host(self, site: Site, component: str) -> str:
         """The first host that runs the component. Raises NotFound when none does."""
@@ -134,7 +134,7 @@ class Cloud:
     def packages(self, site: Site, node: Node) -> tuple[str, ...]:
         """Packages of the distribution that the host needs, for its components and to be given the release. By name."""
         own = components_of(site, node, self.components)
-        wanted = {name for each in own for name in each.software.packages_on(node.image)}
+        wanted = {name for each in own for name in each.software.packages_on(site.os_of(node))}
         return tuple(sorted(wanted | set(self.bundle(site, node).manifest.os_packages) | set(UNPACKING)))
 
     def bundle_url(self, site: Site, node: Node) -> str:

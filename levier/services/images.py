@@ -17,14 +17,19 @@ from drivers.images.importing import import_image
 from drivers.images.recipe import ImageRecipe, KernelFlavour, recipe_named
 from drivers.ramdisk import BuiltRamdisk, export_bundle, import_bundle, list_ramdisks
 from levier.domain.errors import NotFound
+from levier.domain.site import Site
 from levier.services.builds import Builds, Tell
+from levier.services.cloud import Cloud
+from levier.services.sites import Sites
 
 
 class Images:
     """Builds images in threads, one at a time per name; the shelf on disk is the truth, a build can be repeated."""
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(self, cache: Path, sites: Sites, cloud: Cloud) -> None:
         self._cache = cache
+        self._sites = sites
+        self._cloud = cloud
         self._builds: Builds[str, BuiltImage | BuiltGuest] = Builds()
 
     def all(self) -> list[dict[str, Any]]:
@@ -58,14 +63,34 @@ class Images:
         """The bundle's ramdisk is the one that is served. Raises Rejected; see `import_bundle`."""
         return _ramdisk(import_bundle(self._cache, file))
 
-    def start_build(self, name: str, *, kernel: str) -> dict[str, Any]:
-        """The image is being built, or was just now. Safe to repeat. Raises NotFound for an unknown name."""
+    def start_build(self, name: str, *, kernel: str, with_packages: bool = False) -> dict[str, Any]:
+        """The image is being built, or was just now. Safe to repeat.
+
+        `with_packages` adds what an installation gives the nodes with this image. Raises NotFound for an unknown name,
+        and with `with_packages` where no node has the image or the release was not built.
+        """
         if name == GUEST:
             self._builds.start(name, self._build_guest, label=name)
         else:
-            recipe = recipe_named(name, kernel=KernelFlavour(kernel))
+            recipe = self._recipe(name, KernelFlavour(kernel), with_packages=with_packages)
             self._builds.start(name, partial(self._build, recipe), label=name)
         return self.progress(name)
+
+    def _recipe(self, name: str, kernel: KernelFlavour, *, with_packages: bool) -> ImageRecipe:
+        present = self._sites.current() if with_packages else self._sites.current_or_none()
+        if present is None:
+            return recipe_named(name, kernel=kernel)
+        site = present[1]
+        system = next((each.os for each in site.images if each.name == name), None)
+        extra = self._packages(site, name) if with_packages else ()
+        return recipe_named(name, kernel=kernel, os=system or name, extra=extra)
+
+    def _packages(self, site: Site, name: str) -> set[str]:
+        """What an installation gives the nodes with the image `name`."""
+        nodes = [node for node in site.nodes if node.image == name]
+        if not nodes:
+            raise NotFound(f"no node of the site has the image {name}", hint="build it without --with-packages")
+        return {package for node in nodes for package in self._cloud.packages(site, node)}
 
     def progress(self, name: str, *, since: int = 0) -> dict[str, Any]:
         """How the build goes; the progress lines from number `since` on. Raises NotFound when none was started."""

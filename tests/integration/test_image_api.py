@@ -20,6 +20,7 @@ from levier.lab.stub.image import write_image, write_ramdisk
 from levier.services.boot_files import DeployShelf, ensure_ramdisk
 from levier.services.settings import Settings
 from tests.integration.prefect_server import free_port
+from tests.unit.site_samples import SAMPLE
 
 
 @pytest.fixture
@@ -81,6 +82,25 @@ def test_an_image_is_sent_checked_and_listed(settings: Settings, tmp_path: Path)
         with pytest.raises(LevierError):
             _levier("image", "import", name, str(image))
     assert sorted(path.name for path in settings.image_cache.iterdir()) == ["mine"]
+
+
+@pytest.mark.usefixtures("api")
+def test_an_image_with_packages_takes_a_site_a_node_and_a_release(settings: Settings, tmp_path: Path) -> None:
+    def asked_for_packages(name: str) -> LevierError:
+        with pytest.raises(LevierError) as refused:
+            _levier("image", "build", name, "--with-packages")
+        return refused.value
+
+    assert "no site file was applied yet" in str(asked_for_packages("debian-12"))
+    site = tmp_path / "site.yaml"
+    site.write_text(SAMPLE.replace("  - name: debian-12\n", "  - name: debian-12\n  - {name: ours, os: debian-13}\n"))
+    _levier("site", "apply", str(site))
+    assert "no node of the site has the image ours" in str(asked_for_packages("ours"))
+    assert "the site names no release" in str(asked_for_packages("debian-12"))
+    with pytest.raises(LevierError, match="no recipe for an image 'theirs'") as refused:
+        _levier("image", "build", "theirs")
+    assert "says one of these as its `os`" in refused.value.hint
+    assert list(settings.image_cache.glob("*")) == []
 
 
 @pytest.mark.usefixtures("api")

@@ -38,7 +38,11 @@ def image() -> BuiltImage:
 
 @pytest.fixture(scope="module")
 def raw(image: BuiltImage, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("raw") / "disk.raw"
+    return unpacked(image, tmp_path_factory.mktemp("raw"))
+
+
+def unpacked(image: BuiltImage, directory: Path) -> Path:
+    path = directory / "disk.raw"
     subprocess.run(["zstd", "-q", "-d", "--sparse", image.path, "-o", path], check=True)
     return path
 
@@ -126,7 +130,7 @@ def test_a_changed_recipe_is_built_beside_the_old_one(image: BuiltImage, tmp_pat
     old = tmp_path / "debian-12" / image.record.inputs_digest
     shutil.copytree(image.path.parent, old)
     stages: list[str] = []
-    changed = build_image(dataclasses.replace(RECIPE, suite="trixie"), tmp_path, stages.append)
+    changed = build_image(dataclasses.replace(RECIPE, suite="trixie", extra=("memcached",)), tmp_path, stages.append)
     assert changed.path.parent != old
     assert old.exists()
     assert changed.record.suite == "trixie"
@@ -137,6 +141,12 @@ def test_a_changed_recipe_is_built_beside_the_old_one(image: BuiltImage, tmp_pat
     assert sorted(path.name for path in (tmp_path / "debian-12").iterdir()) == sorted(
         [".lock", old.name, changed.path.parent.name]
     )
+    disk = unpacked(changed, tmp_path)
+    assert "memcached" in changed.record.packages
+    assert "Type: regular" in root_file(disk, "stat /usr/lib/systemd/system/memcached.service")
+    started = root_file(disk, "ls -p /etc/systemd/system/multi-user.target.wants")
+    assert "ssh.service" in started
+    assert "memcached" not in started, "a service that nobody has configured yet would start at the first boot"
 
 
 def test_the_archive_decides_what_is_current() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,9 @@ from tests.integration.e2e.installation import installed
 
 @pytest.fixture(scope="session")
 def rack() -> Iterator[CloudInstallation]:
-    """The rack, whatever its machines are doing."""
-    with installed(CloudInstallation) as rack:
+    """The rack, whatever its machines are doing.
+
+    Servers on the emulated compute host would be emulated inside the emulation: tests/long/long_own_kernel.py.
+    """
+    with installed(functools.partial(CloudInstallation, emulated="fake")) as rack:
         yield rack

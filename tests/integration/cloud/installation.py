@@ -10,38 +10,51 @@ from typing import Any
 
 from levier.demo.cloud_site import ADDITIONS, ROLES
 from levier.services.secrets import SecretStore
-from tests.integration.e2e.installation import IMAGE, Installation, Site
+from tests.integration.e2e.installation import BUILD_S, IMAGE, Installation, Site
+from tests.integration.e2e.shelf import leave_at
 from tests.integration.e2e.terminal import Answer
 from tests.rig.release_cache import release_cache, shared_cloud_bundle
 
-CONTROLLER, NEAR, FAR = "a1-01", "a1-02", "b1-01"
-"""The controller, and the compute hosts: NEAR stores volumes too."""
+CONTROLLER, NEAR, FAR, OWN_KERNEL = "a1-01", "a1-02", "b1-01", "b1-02"
+"""The controller, and the compute hosts: NEAR stores volumes too, OWN_KERNEL is an emulated machine, where wanted."""
 INSTALL_S = 1500.0
+COMPUTE_IMAGE = f"{IMAGE}-compute"
+"""The image with everything that a compute host is given: emulated machines take minutes to unpack packages."""
 NOT_SHIPPED = Path(__file__).parent / "components"
 """A folder of components that Levier knows nothing of."""
 
 
 class CloudInstallation(Installation):
-    """Three machines, a controller and two compute hosts, and the release that they get."""
+    """Three machines, a controller and two compute hosts, and the release that they get.
 
-    def __init__(self, directory: Path, *, machines: tuple[str, ...] = ()) -> None:
+    With `emulated` there is a third compute host, in QEMU with a kernel of its own; it says what runs servers on it.
+    """
+
+    def __init__(self, directory: Path, *, emulated: str | None = None) -> None:
         super().__init__(directory, lab="cloud")
-        self.machine_names = (CONTROLLER, NEAR, FAR)
-        self._machines = machines
-        self.patience_s = 3 * INSTALL_S if machines else INSTALL_S
+        self.emulated = emulated
+        self.machine_names = (CONTROLLER, NEAR, FAR, *([OWN_KERNEL] if emulated else []))
+        self.patience_s = 3 * INSTALL_S if emulated else INSTALL_S
         self.releases = directory / "releases"
         self.terminal.environment["LEVIER_RELEASE_CACHE"] = str(self.releases)
         self.terminal.environment["LEVIER_COMPONENT_DIRS"] = str(NOT_SHIPPED)
 
     def _lab_options(self) -> tuple[str, ...]:
-        different = (word for machine in self._machines for word in ("--machine", machine))
-        return ("--chassis", "nspawn", "--nodes", str(len(self.machine_names)), *different)
+        machine = f"{OWN_KERNEL}:chassis=qemu,memory-mib=3072,cpus=2,disk-gib=12"
+        return (*super()._lab_options(), *(("--machine", machine) if self.emulated else ()))
 
     def _start_lab(self) -> None:
         super()._start_lab()
         bundle = shared_cloud_bundle(IMAGE)
         # A copy, which tests may spoil.
         shutil.copytree(bundle.path.parent, self.releases / bundle.path.parent.relative_to(release_cache()))
+
+    def _start(self) -> None:
+        super()._start()
+        if self.emulated:
+            build = ("image", "build", COMPUTE_IMAGE, "--kernel", "cloud", "--with-packages")
+            self.terminal.ok(*build, timeout_s=BUILD_S)
+            leave_at(self._shared_images(), self.images)
 
     @property
     def bundle(self) -> Path:
@@ -52,6 +65,10 @@ class CloudInstallation(Installation):
     def _first_site(self, site: Site) -> Site:
         nodes = [dict(node, roles=list(ROLES[min(n, 2)])) for n, node in enumerate(site["nodes"])]
         controller = {"name": "controller", "also": ["haproxy", "horizon", "notice"]}
+        if self.emulated:
+            (own,) = (node for node in nodes if node["name"] == OWN_KERNEL)
+            own |= {"image": COMPUTE_IMAGE, "settings": {"nova-compute": {"hypervisor": self.emulated}}}
+            site = {**site, "images": [*site["images"], {"name": COMPUTE_IMAGE, "os": IMAGE}]}
         return {**site, **ADDITIONS, "roles": [controller], "nodes": nodes}
 
     # --- installing -------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from tests.integration.cloud.installation import CONTROLLER, FAR, NEAR, CloudInstallation, step_of
+from tests.integration.cloud.installation import CONTROLLER, FAR, NEAR, OWN_KERNEL, CloudInstallation, step_of
 from tests.integration.e2e.installation import Site
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(2400)]
@@ -118,6 +118,19 @@ def test_from_powered_off_to_the_smoke_test(cloud: CloudInstallation) -> None:
     assert step_of(operation, "smoke-remove", CONTROLLER)["result"]["left"] == []
 
 
+def test_the_emulated_host_came_up_with_its_own_kernel_and_everything_from_its_image(cloud: CloudInstallation) -> None:
+    operation = cloud.newest_operation()
+    assert {m["name"]: m["chassis"] for m in cloud.machines().values()}[OWN_KERNEL] == "qemu"
+    assert cloud.on(OWN_KERNEL, "uname -r") != cloud.on(NEAR, "uname -r")
+    assert "system@" in cloud.on(OWN_KERNEL, "ovs-appctl dpif/show")
+    assert "netdev@" in cloud.on(NEAR, "ovs-appctl dpif/show")
+    assert step_of(operation, "install-packages", OWN_KERNEL)["result"]["changed"] == []
+    assert step_of(operation, "install-packages", NEAR)["result"]["changed"]
+    result = step_of(operation, "smoke-server", OWN_KERNEL)["result"]
+    assert result["server"]
+    assert {*result["not_checked"].values()} == {"the hypervisor is fake: no server really runs"}
+
+
 def test_no_secret_is_seen(cloud: CloudInstallation, seen_processes: list[bytes]) -> None:
     values = {what: v for what, v in cloud.secrets().items() if len(v) >= 16 and what.split()[1] not in PUBLIC}
     assert {"keystone.admin password", "nova.database password", "cloud.access secret"} <= values.keys()
@@ -145,7 +158,7 @@ def test_the_operator_gets_in_by_tls(cloud: CloudInstallation, tmp_path: Path) -
     entry = YAML(typ="safe").load((tmp_path / "clouds.yaml").read_text())["clouds"]["ours"]
     assert entry["auth"]["auth_url"].startswith("https://")
     listed = json.loads(cloud.openstack("hypervisor", "list", "-f", "json", cloud="ours", directory=tmp_path))
-    assert {(each["Hypervisor Hostname"], each["State"]) for each in listed} == {(NEAR, "up"), (FAR, "up")}
+    assert {(each["Hypervisor Hostname"], each["State"]) for each in listed} == {(NEAR, "up"), (FAR, "up"), (OWN_KERNEL, "up")}
     zones = json.loads(cloud.openstack("availability", "zone", "list", "-f", "json", cloud="ours", directory=tmp_path))
     assert {"a", "b"} <= {each["Zone Name"] for each in zones}
     # The site's authority is what makes it trusted: without it nobody is.

@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 from levier.lab.rack import Rack
 from tests.integration.e2e.ledger import Mark
-from tests.integration.e2e.shelf import bring_from, leave_at
+from tests.integration.e2e.shelf import alone_at, bring_from, leave_at
 from tests.integration.e2e.terminal import ENDED, PATIENCE_S, Terminal, until
 from tests.integration.prefect_server import free_port
 
@@ -96,10 +96,11 @@ class Installation:
     def _start_lab(self) -> None:
         """The lab and Levier are up, and the image that its machines get is on the shelf."""
         self.terminal.ok("lab", "up", "--name", self.lab, *self._lab_options())
-        bring_from(self._shared_images(), self.images)
-        self.up()
-        self.terminal.ok("image", "build", IMAGE, "--kernel", "cloud", timeout_s=BUILD_S)
-        leave_at(self._shared_images(), self.images)
+        with alone_at(self._shared_images()):
+            bring_from(self._shared_images(), self.images)
+            self.up()
+            self.terminal.ok("image", "build", IMAGE, "--kernel", "cloud", timeout_s=BUILD_S)
+            leave_at(self._shared_images(), self.images)
 
     def up(self) -> None:
         """`levier up` in the lab's network."""

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def alone_at(shared: Path) -> Iterator[None]:
+    """No other run of tests is between looking at `shared` and leaving there what it built itself."""
+    shared.mkdir(parents=True, exist_ok=True)
+    with (shared / ".in-use").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def bring_from(shared: Path, own: Path) -> None:

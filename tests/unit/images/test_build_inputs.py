@@ -19,6 +19,8 @@ def test_each_part_of_a_recipe_is_an_input() -> None:
         recipe_named("debian-12", kernel=KernelFlavour.CLOUD),
         recipe_named("debian-13"),
         ImageRecipe("debian-13", "bookworm"),
+        recipe_named("debian-12", extra=("memcached",)),
+        recipe_named("ours", os="debian-12"),
     ]
     assert len({inputs_digest(recipe.inputs()) for recipe in recipes}) == len(recipes)
     assert inputs_digest(recipes[0].inputs()) == inputs_digest(recipe_named("debian-12").inputs())
@@ -33,6 +35,13 @@ def test_the_kernel_decides_the_package() -> None:
     assert "linux-image-amd64" in recipe_named("debian-12").packages()
     assert "linux-image-cloud-amd64" in recipe_named("debian-12", kernel=KernelFlavour.CLOUD).packages()
     assert "systemd-repart" in recipe_named("debian-13").packages()
+
+
+def test_packages_can_be_added_and_an_image_have_a_name_of_its_own() -> None:
+    recipe = recipe_named("ours", os="debian-12", extra=("sudo", "memcached", "memcached"))
+    assert (recipe.name, recipe.suite, recipe.extra) == ("ours", "bookworm", ("memcached", "sudo"))
+    assert recipe.packages() == (*recipe_named("debian-12").packages(), "memcached")
+    assert recipe.plain == recipe_named("ours", os="debian-12")
 
 
 def test_an_unknown_recipe_names_the_known_ones() -> None:
