@@ -67,7 +67,7 @@ lint: setup
 
 bench: root setup
 	$(PY) -m pytest tests/bench -s -o python_files='bench_*.py' $(PYTEST_ARGS)
-	$(PY) -m pytest tests/faults/test_matrix.py -q --no-header --fault-table docs/fault-matrix.md
+	$(PY) -m pytest tests/faults/test_matrix.py --every-fault -q --no-header --fault-table docs/fault-matrix.md
 
 test-long: root setup
 	$(PY) -m pytest tests/long -s -o python_files='long_*.py' $(PYTEST_ARGS)

@@ -24,16 +24,17 @@ NodeManager.EXIT_TIMEOUT = 120
 
 LANES: dict[str, tuple[str, ...]] = {
     "a cloud": ("tests/integration/cloud",),
+    "the matrix": ("tests/faults/test_matrix.py",),
     "an installation": ("tests/integration/e2e",),
     "an installation with gates": ("tests/integration/e2e/test_cancel.py", "tests/integration/e2e/test_recovery.py"),
-    "the matrix": ("tests/faults/test_matrix.py",),
     "the lab": ("tests/lab",),
     "servers": ("tests/integration",),
     "a lossy rack": ("tests/faults/test_lossy_rack.py",),
     "faults": ("tests/faults",),
     "hosts": ("tests/contract",),
 }
-"""What one process of `make test` runs without a break: tests that share what is slow to start; the longest first.
+"""What one process of `make test` runs without a break: tests that share what is slow to start; the longest first,
+and what needs no image beside the one that builds it.
 
 The most exact path counts; any other file is a lane of its own.
 """

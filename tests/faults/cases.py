@@ -5,7 +5,7 @@ Nobody writes a case for a step: a step that is put into a sequence gets all of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -63,6 +63,14 @@ def telling(case: FaultCase) -> bool:
 def cases() -> tuple[FaultCase, ...]:
     """The whole matrix, in the order of sequences, steps and faults."""
     return tuple(case for kind, sequence in SEQUENCES.items() for step in sequence for case in faults_of(kind, step))
+
+
+def in_their_first_sequence(cases: Iterable[FaultCase]) -> tuple[FaultCase, ...]:
+    """The cases, but those of a step that an earlier sequence has, too: the same function meets the same fault."""
+    each, first = tuple(cases), dict[str, str]()
+    for case in each:
+        first.setdefault(case.step, case.kind)
+    return tuple(case for case in each if first[case.step] == case.kind)
 
 
 def faults_of(kind: str, step: NodeStep) -> Iterator[FaultCase]:

@@ -6,14 +6,20 @@ from concurrent.futures import Future
 
 import pytest
 
-from tests.faults.cases import FaultCase, cases
+from tests.faults.cases import FaultCase, cases, in_their_first_sequence
 from tests.faults.conduct import Verdict
+from tests.faults.installed.session import EVERY_FAULT
 from tests.faults.table import Matrix
 
 CASE_S = 600.0
 
 
-@pytest.mark.parametrize("case", cases(), ids=str)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """All of the matrix with `--every-fault`; else a step that sequences share meets its faults in the first."""
+    every = metafunc.config.getoption(EVERY_FAULT)
+    metafunc.parametrize("case", cases() if every else in_their_first_sequence(cases()), ids=str)
+
+
 def test_fault(case: FaultCase, verdicts: dict[FaultCase, Future[Verdict]], matrix: Matrix) -> None:
     verdict = verdicts[case].result(timeout=CASE_S)
     matrix.verdicts[case] = verdict

@@ -158,7 +158,11 @@ def test_the_operator_gets_in_by_tls(cloud: CloudInstallation, tmp_path: Path) -
     entry = YAML(typ="safe").load((tmp_path / "clouds.yaml").read_text())["clouds"]["ours"]
     assert entry["auth"]["auth_url"].startswith("https://")
     listed = json.loads(cloud.openstack("hypervisor", "list", "-f", "json", cloud="ours", directory=tmp_path))
-    assert {(each["Hypervisor Hostname"], each["State"]) for each in listed} == {(NEAR, "up"), (FAR, "up"), (OWN_KERNEL, "up")}
+    assert {(each["Hypervisor Hostname"], each["State"]) for each in listed} == {
+        (NEAR, "up"),
+        (FAR, "up"),
+        (OWN_KERNEL, "up"),
+    }
     zones = json.loads(cloud.openstack("availability", "zone", "list", "-f", "json", cloud="ours", directory=tmp_path))
     assert {"a", "b"} <= {each["Zone Name"] for each in zones}
     # The site's authority is what makes it trusted: without it nobody is.

@@ -61,8 +61,7 @@ WAYS: dict[str, Callable[[GatedInstallation, str], str]] = {"cli": by_command, "
 WHO = {"cli": "@", "api": "robot@ci", "prefect": "Prefect"}
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", STEPS)
+@pytest.mark.parametrize(("kind", "way"), [("expand", "cli"), ("expand", "prefect"), ("inspect", "api")])
 def test_cancelled_at_every_step(gated: GatedInstallation, kind: str, way: str) -> None:
     """One node stands at each step when the request comes: no step after it begins, and all of it is undone."""
     steps, mark = STEPS[kind], gated.mark()
