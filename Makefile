@@ -19,6 +19,8 @@ PYTEST_ARGS ?=
 WORKERS ?= 2
 # Built images and downloaded packages of the tests; safe to delete.
 export LEVIER_TEST_CACHE ?= $(HOME)/.cache/levier
+# Hundreds of short processes would compile all of Levier each.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup setup-stub demo test test-long lock-releases test-faults test-simulation lint bench lock clean root
 

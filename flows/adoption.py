@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, WorkPoolFilter
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.logging import get_logger
@@ -72,10 +72,11 @@ def verdict(run: RunView, runner: RunnerView, now: datetime) -> Verdict:
 
 
 class Adoption:
-    """Sweeps the work pool for runs that lost their process."""
+    """Sweeps the work pool for runs that lost their process. `client` stays open: making one costs most of a sweep."""
 
-    def __init__(self, pool: str) -> None:
+    def __init__(self, pool: str, client: PrefectClient) -> None:
         self._pool = pool
+        self._client = client
         self._suspects: set[UUID] = set()
         self._log = get_logger("levier.adoption")
 
@@ -91,12 +92,11 @@ class Adoption:
         end of a process and the report of its state, a run looks lost for a moment. Without, right away: for a runner
         that has just started and can have no process yet.
         """
-        async with get_client() as client:
-            found = self._judge(await self._candidates(client), runner)
-            due = {run: what for run, what in found.items() if not confirm or run in self._suspects}
-            self._suspects = set(found) - set(due)
-            for run, what in due.items():
-                await self._carry_out(client, run, what)
+        found = self._judge(await self._candidates(), runner)
+        due = {run: what for run, what in found.items() if not confirm or run in self._suspects}
+        self._suspects = set(found) - set(due)
+        for run, what in due.items():
+            await self._carry_out(run, what)
         return due
 
     def _judge(self, runs: Iterable[FlowRun], runner: RunnerView) -> dict[UUID, Verdict]:
@@ -104,9 +104,9 @@ class Adoption:
         verdicts = {run.id: verdict(_view(run), runner, now) for run in runs}
         return {run: what for run, what in verdicts.items() if what is not Verdict.LEAVE}
 
-    async def _candidates(self, client: PrefectClient) -> list[FlowRun]:
+    async def _candidates(self) -> list[FlowRun]:
         states = ["RUNNING", "PENDING", "CANCELLING", "CRASHED"]
-        return await client.read_flow_runs(
+        return await self._client.read_flow_runs(
             flow_run_filter=FlowRunFilter.model_validate(
                 {"state": {"type": {"any_": states}}, "deployment_id": {"is_null_": False}}
             ),
@@ -114,19 +114,19 @@ class Adoption:
             limit=200,
         )
 
-    async def _carry_out(self, client: PrefectClient, run: UUID, what: Verdict) -> None:
+    async def _carry_out(self, run: UUID, what: Verdict) -> None:
         if what is Verdict.RETRY:
             # The scheduled time is not optional: without it the run is never handed to a worker.
             again: State[Any] = AwaitingRetry(
                 scheduled_time=datetime.now(UTC), message="its process was lost; it goes on"
             )
-            await client.set_flow_run_state(run, again, force=True)
+            await self._client.set_flow_run_state(run, again, force=True)
         elif what is Verdict.CANCEL:
             gone: State[Any] = Cancelled(message="cancelled while its process was lost")
-            await client.set_flow_run_state(run, gone, force=True)
+            await self._client.set_flow_run_state(run, gone, force=True)
         else:
             message = f"its process was lost {MAX_ATTEMPTS} times: look at the runner's log"
-            await client.set_flow_run_state(run, Crashed(message=message), force=True)
+            await self._client.set_flow_run_state(run, Crashed(message=message), force=True)
         self._log.warning("flow run %s had lost its process: %s", run, what.value)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, WorkPoolFilter
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.logging import get_logger
@@ -25,8 +25,9 @@ BACK = timedelta(minutes=10)
 class Disagreement:
     """Watches one work pool. `recover` carries out what is due, but for the runs it is given; it may block."""
 
-    def __init__(self, pool: str, recover: Callable[[Collection[str]], list[str]]) -> None:
+    def __init__(self, pool: str, client: PrefectClient, recover: Callable[[Collection[str]], list[str]]) -> None:
         self._pool = pool
+        self._client = client
         self._recover = recover
         self._known: set[tuple[UUID, datetime]] = set()
         self._next_look = 0.0
@@ -38,8 +39,7 @@ class Disagreement:
         Runs that are `adopting` go on by themselves. Looks at the step log only at the first call, after a run ended
         otherwise than well, and every LOOK_INTERVAL_S.
         """
-        async with get_client() as client:
-            news = await self._newly_ended(client)
+        news = await self._newly_ended()
         if not news and time.monotonic() < self._next_look:
             return []
         self._next_look = time.monotonic() + LOOK_INTERVAL_S
@@ -48,10 +48,10 @@ class Disagreement:
             self._log.warning("recovered: %s", words)
         return done
 
-    async def _newly_ended(self, client: PrefectClient) -> bool:
+    async def _newly_ended(self) -> bool:
         """Whether a run ended otherwise than well since the last call."""
         ended = {"type": {"any_": ["CANCELLED", "CRASHED", "FAILED"]}}
-        runs = await client.read_flow_runs(
+        runs = await self._client.read_flow_runs(
             flow_run_filter=FlowRunFilter.model_validate(
                 {
                     "state": ended,

@@ -19,6 +19,7 @@ from uuid import UUID
 
 import anyio.abc
 import httpx
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.logging import get_logger
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
@@ -75,16 +76,17 @@ async def serve(*, name: str, limit: int, queues: list[str] | None, deployments:
     entries = read_file(deployments)
     await ensure_work_pool()
     worker = LevierWorker(name=name, limit=limit, queues=queues)
-    adoption, started = Adoption(POOL), asyncio.Event()
-    await adoption.sweep(RunnerView(name), confirm=False)
-    _stop_on_sigterm(worker)
-    async with asyncio.TaskGroup() as group:
+    started = asyncio.Event()
+    async with get_client() as client, asyncio.TaskGroup() as group:
+        adoption, disagreement = Adoption(POOL, client), Disagreement(POOL, client, _recover_now)
+        await adoption.sweep(RunnerView(name), confirm=False)
+        _stop_on_sigterm(worker)
         group.create_task(worker.start(printer=lambda *_: started.set()))
         await _register(entries)
         await started.wait()
         if ready_file is not None:
             ready_file.write_text(f"{os.getpid()}\n")
-        group.create_task(_sweep_for_ever(adoption, Disagreement(POOL, _recover_now), worker))
+        group.create_task(_sweep_for_ever(adoption, disagreement, worker))
 
 
 async def _register(entries: list[DeploymentEntry]) -> None:

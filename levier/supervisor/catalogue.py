@@ -31,7 +31,7 @@ PREFECT_SERVER_SETTINGS = {
 }
 RUNNER_SETTINGS = {
     # 10 s by default: the wait before an operation begins.
-    "PREFECT_WORKER_QUERY_SECONDS": "0.5",
+    "PREFECT_WORKER_QUERY_SECONDS": "1",
     # Levier's own loggers appear in the run's log; without a root level their INFO is lost.
     "PREFECT_LOGGING_EXTRA_LOGGERS": "levier,drivers,tasks,flows",
     "PREFECT_LOGGING_ROOT_LEVEL": "INFO",
