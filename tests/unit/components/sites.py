@@ -27,6 +27,7 @@ settings:
 roles:
   - {name: controller, also: [haproxy, horizon]}
   - name: compute
+    also: [open-iscsi]
     settings:
       nova-compute:
         config:
