@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -91,13 +91,20 @@ def _drop_torn_line(path: Path) -> None:
         os.truncate(path, whole)
 
 
-def read_events(path: Path, *, node: str | None = None, kind: str | None = None, since: int = 0) -> Iterator[Event]:
+def read_events(
+    path: Path, *, node: str | None = None, kind: str | Collection[str] | None = None, since: int = 0
+) -> Iterator[Event]:
     """The entries after sequence number `since` that match, oldest first. A half-written last line is left out."""
     if not path.exists():
         return
+    kinds = (kind,) if isinstance(kind, str) else kind
+    # Parsing is what reading costs: most lines of a long ledger tell of commands to BMCs.
+    words = None if kinds is None else tuple(f'"{each}"' for each in kinds)
     with path.open(encoding="utf-8") as lines:
         for line in lines:
-            event = _matching(line, node=node, kind=kind, since=since)
+            if words is not None and not any(word in line for word in words):
+                continue
+            event = _matching(line, node=node, kinds=kinds, since=since)
             if event is not None:
                 yield event
 
@@ -116,15 +123,15 @@ def follow_events(
             if not pending.endswith("\n"):
                 time.sleep(poll_s)
                 continue
-            event = _matching(pending, node=node, kind=kind, since=since)
+            event = _matching(pending, node=node, kinds=None if kind is None else (kind,), since=since)
             pending = ""
             if event is not None:
                 yield event
 
 
-def _matching(line: str, *, node: str | None, kind: str | None, since: int) -> Event | None:
+def _matching(line: str, *, node: str | None, kinds: Collection[str] | None, since: int) -> Event | None:
     if not line.endswith("\n"):
         return None
     event = Event(**json.loads(line))
-    wanted = event.seq > since and node in (None, event.node) and kind in (None, event.kind)
+    wanted = event.seq > since and node in (None, event.node) and (kinds is None or event.kind in kinds)
     return event if wanted else None

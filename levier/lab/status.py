@@ -98,7 +98,7 @@ def _last_known(layout: Layout) -> dict[str, Any]:
 
 def _count(layout: Layout) -> defaultdict[str, _Counts]:
     counts: defaultdict[str, _Counts] = defaultdict(_Counts)
-    for event in read_events(layout.ledger):
+    for event in read_events(layout.ledger, kind=(EventKind.BOOT, EventKind.DISK_WRITE, EventKind.POWER)):
         node = counts[event.node]
         if event.kind == EventKind.BOOT:
             node.boots += 1
