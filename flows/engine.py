@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import runpy
 
+from levier.collection import collect_seldom
 from levier.supervisor.lineage import die_with_parent
 
 RUNNER_PID = "LEVIER_RUNNER_PID"
@@ -19,6 +20,7 @@ def main() -> None:
     """The flow run named by `PREFECT__FLOW_RUN_ID` was executed, or ended together with its runner."""
     parent = os.environ.get(RUNNER_PID)
     die_with_parent(int(parent) if parent else None)
+    collect_seldom()
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
 
 

@@ -16,6 +16,8 @@ from typing import Any
 
 import uvicorn
 
+from levier.collection import collect_seldom
+
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -98,6 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=4200)
     arguments = parser.parse_args(argv)
+    collect_seldom()
     from prefect.server.api.server import create_app  # slow to import: not for --help
 
     # Keep-alive and WebSocket times are those of `prefect server start`.

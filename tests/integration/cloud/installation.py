@@ -66,8 +66,9 @@ class CloudInstallation(Installation):
         nodes = [dict(node, roles=list(ROLES[min(n, 2)])) for n, node in enumerate(site["nodes"])]
         controller = {"name": "controller", "also": ["haproxy", "horizon", "notice"]}
         if self.emulated:
-            (own,) = (node for node in nodes if node["name"] == OWN_KERNEL)
-            own |= {"image": COMPUTE_IMAGE, "settings": {"nova-compute": {"hypervisor": self.emulated}}}
+            for node in (each for each in nodes if each["name"] in (FAR, OWN_KERNEL)):
+                node["image"] = COMPUTE_IMAGE
+            nodes[-1]["settings"] = {"nova-compute": {"hypervisor": self.emulated}}
             site = {**site, "images": [*site["images"], {"name": COMPUTE_IMAGE, "os": IMAGE}]}
         return {**site, **ADDITIONS, "roles": [controller], "nodes": nodes}
 
