@@ -29,7 +29,6 @@ LANES: dict[str, tuple[str, ...]] = {
     "an installation with gates": ("tests/integration/e2e/test_cancel.py", "tests/integration/e2e/test_recovery.py"),
     "the lab": ("tests/lab",),
     "servers": ("tests/integration",),
-    "a lossy rack": ("tests/faults/test_lossy_rack.py",),
     "faults": ("tests/faults",),
     "hosts": ("tests/contract",),
 }
