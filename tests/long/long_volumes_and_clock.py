@@ -1,10 +1,11 @@
-"""Volumes that are logical volumes, offered and attached by iSCSI: that takes a kernel of the host's own.
+"""What takes a host with a kernel of its own: logical volumes by iSCSI, and a clock that can be wrong.
 
 From powered off to the smoke test takes a quarter of an hour, nearly all of it on the emulated host.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,13 +42,6 @@ def rack() -> Iterator[Rack]:
         yield rack
 
 
-def test_a_disk_that_is_not_there_is_named(rack: Rack) -> None:
-    answer, operation = rack.install()
-    assert answer.status != 0
-    assert [(s["step"], s["target"]) for s in operation["steps"] if s["error"]] == [("start-cinder-volume", OWN_KERNEL)]
-    assert DISK in answer.text
-
-
 def test_a_server_wrote_to_a_logical_volume_by_iscsi(rack: Rack) -> None:
     rack.on(OWN_KERNEL, f"fallocate -l 3G /srv/disk && losetup {DISK} /srv/disk")
     answer, operation = rack.install()
@@ -55,3 +49,17 @@ def test_a_server_wrote_to_a_logical_volume_by_iscsi(rack: Rack) -> None:
     assert "written, read back" in step_of(operation, "smoke-check", OWN_KERNEL)["result"]["volume"]
     assert "levier-volumes" in rack.on(OWN_KERNEL, "vgs --noheadings -o vg_name,pv_name")
     assert "is operational now" in rack.on(OWN_KERNEL, "journalctl --no-pager -u iscsid.service")
+
+
+def test_a_clock_that_is_off_is_named_and_its_host_falls_alone(rack: Rack) -> None:
+    rack.on(OWN_KERNEL, "systemctl stop systemd-timesyncd && date --set='+1 hour'")
+    try:
+        answer, operation = rack.install()
+    finally:
+        rack.on(OWN_KERNEL, "date --set='-1 hour' && systemctl start systemd-timesyncd")
+    assert answer.status != 0
+    assert operation["state"] == "held"
+    assert [(s["step"], s["target"]) for s in operation["steps"] if s["error"]] == [("reach-host", OWN_KERNEL)]
+    assert re.search(rf"{OWN_KERNEL}: the host's clock is 3[56]\d\d s ahead, and was not set right within", answer.text)
+    assert operation["outcomes"][CONTROLLER] == "ready"
+    assert {rack.nodes()[host]["state"] for host in (CONTROLLER, OWN_KERNEL)} == {"in_service"}
