@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,35 @@ and what needs no image beside the one that builds it.
 
 The most exact path counts; any other file is a lane of its own.
 """
+
+
+LANE: pytest.StashKey[ExitStack] = pytest.StashKey()
+
+
+@pytest.fixture(scope="session")
+def lane(request: pytest.FixtureRequest) -> ExitStack:
+    """Is left when this process goes on to tests of another lane, or to none.
+
+    For what computes while it idles: an installation that nobody uses any more takes a quarter of a processor.
+    """
+    return request.config.stash[LANE]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Every process has its lane."""
+    config.stash[LANE] = ExitStack()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """What is the lane's is gone with its last test."""
+    if nextitem is None or _lane(item.path) != _lane(nextitem.path):
+        item.config.stash[LANE].close()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """It is gone as well when the tests were interrupted."""
+    session.config.stash[LANE].close()
 
 
 class LaneScheduling(LoadScopeScheduling):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -35,19 +35,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 @pytest.fixture(scope="session")
-def rack() -> Iterator[FaultRack]:
+def rack(lane: ExitStack) -> FaultRack:
     """A rack of its own in a directory of its own, both gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="levier-faults-", dir="/var/tmp") as directory:
-        rack = FaultRack(Path(directory), nodes=8 * AT_ONCE)
-        try:
-            rack.start()
-            yield rack
-        finally:
-            rack.stop()
+    directory = lane.enter_context(tempfile.TemporaryDirectory(prefix="levier-faults-", dir="/var/tmp"))
+    rack = FaultRack(Path(directory), nodes=8 * AT_ONCE)
+    lane.callback(rack.stop)
+    rack.start()
+    return rack
 
 
 @pytest.fixture(scope="session")
-def verdicts(request: pytest.FixtureRequest, rack: FaultRack) -> Iterator[dict[FaultCase, Future[Verdict]]]:
+def verdicts(request: pytest.FixtureRequest, rack: FaultRack, lane: ExitStack) -> dict[FaultCase, Future[Verdict]]:
     """The verdict on every selected case, once it is there."""
     selected = [
         item.callspec.params["case"]
@@ -56,9 +54,9 @@ def verdicts(request: pytest.FixtureRequest, rack: FaultRack) -> Iterator[dict[F
         and "verdicts" in item.fixturenames
         and "case" in getattr(item, "callspec", _NoCase()).params
     ]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {case: pool.submit(judge, rack, case) for case in selected}
-        pool.shutdown(cancel_futures=True)
+    pool = ThreadPoolExecutor(AT_ONCE)
+    lane.callback(pool.shutdown, cancel_futures=True)
+    return {case: pool.submit(judge, rack, case) for case in selected}
 
 
 class _NoCase:

@@ -79,12 +79,12 @@ def _processes() -> list[str]:
 
 
 def test_the_demonstration_runs_without_any_privilege(home: Path) -> None:
-    done = _run(home, "demo", "--chassis", "stub", "--nodes", "4", "--name", "nobody")
+    done = _run(home, "demo", "--chassis", "stub", "--nodes", "2", "--name", "nobody")
     print(done.stdout[-6000:], done.stderr[-3000:])
     assert done.returncode == 0
     assert "Everything shown was checked against the lab's own ledger." in done.stdout
     claims = [line for line in done.stdout.splitlines() if line.startswith("│") and " ok " in line]
-    assert len(claims) == 4 + 5 * 4 + 4 + 2  # off; deployed; off again, no entry, no address
+    assert len(claims) == 2 + 5 * 2 + 2 + 2  # off; deployed; off again, no entry, no address
     assert str(home / ".local/state/levier/lab/nobody") in done.stdout
     assert list((home / ".local/state/levier/lab").iterdir()) == []
     assert _processes() == []

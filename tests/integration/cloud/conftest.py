@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -12,10 +12,9 @@ from tests.integration.e2e.installation import installed
 
 
 @pytest.fixture(scope="session")
-def rack() -> Iterator[CloudInstallation]:
+def rack(lane: ExitStack) -> CloudInstallation:
     """The rack, whatever its machines are doing.
 
     Servers on the emulated compute host would be emulated inside the emulation: tests/long/long_own_kernel.py.
     """
-    with installed(functools.partial(CloudInstallation, emulated="fake")) as rack:
-        yield rack
+    return lane.enter_context(installed(functools.partial(CloudInstallation, emulated="fake")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -11,10 +12,9 @@ from tests.integration.e2e.installation import Installation, installed
 
 
 @pytest.fixture(scope="session")
-def installation() -> Iterator[Installation]:
+def installation(lane: ExitStack) -> Installation:
     """The installation, whatever its machines are doing."""
-    with installed(Installation) as installation:
-        yield installation
+    return lane.enter_context(installed(Installation))
 
 
 @pytest.fixture
@@ -25,10 +25,9 @@ def levier(installation: Installation) -> Iterator[Installation]:
 
 
 @pytest.fixture(scope="session")
-def gated_installation() -> Iterator[GatedInstallation]:
+def gated_installation(lane: ExitStack) -> GatedInstallation:
     """Stub machines and flows with gates, whatever they are doing."""
-    with installed(GatedInstallation) as installation:
-        yield installation
+    return lane.enter_context(installed(GatedInstallation))
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_a_second_build_finds_the_first(bundle: Bundle) -> None:
 
 
 def test_what_is_no_request_is_refused_before_anything_is_touched(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="no image recipe 'debian-99'"):
+    with pytest.raises(NotFound, match="no recipe for an image 'debian-99'"):
         build_bundle(small_release(), "debian-99", tmp_path / "cache", print)
     with pytest.raises(InvalidRequest, match=r"1999\.1\.1 is not for debian-13") as refused:
         build_bundle(small_release(), "debian-13", tmp_path / "cache", print)
