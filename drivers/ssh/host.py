@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -41,6 +42,8 @@ class ParamikoHost:
         self._identity = Identity.of(target)
         self._connecting = threading.Lock()
         self._transport: paramiko.Transport | None = None
+        self._in_use: Counter[paramiko.Transport] = Counter()
+        """Sessions by connection: one that is given up for new sessions may still carry others."""
         self._last_failure: tuple[float, DriverError] | None = None
         self._slots = threading.BoundedSemaphore(options.max_sessions)
 
@@ -159,7 +162,11 @@ class ParamikoHost:
                 hint="Repeat later, or allow more with max_sessions (and sshd's MaxSessions).",
             )
         try:
-            yield self._open_channel()
+            channel = self._open_channel()
+            try:
+                yield channel
+            finally:
+                self._leave(channel.get_transport())
         finally:
             self._slots.release()
 
@@ -171,6 +178,7 @@ class ParamikoHost:
             try:
                 return transport.open_session(timeout=self._options.handshake_timeout_s)
             except paramiko.ChannelException as error:
+                self._leave(transport)
                 if (wait_s := next(waits_s, None)) is not None:
                     time.sleep(wait_s)
                     continue
@@ -187,10 +195,14 @@ class ParamikoHost:
                     ) from error
 
     def _connected(self) -> tuple[paramiko.Transport, bool]:
-        """A live connection and whether it existed before. Threads that wait for the same attempt share its failure."""
+        """A live connection, in use from now on, and whether it existed before.
+
+        Threads that wait for the same attempt share its failure.
+        """
         asked = time.monotonic()
         with self._connecting:
             if self._transport is not None and self._transport.is_active():
+                self._in_use[self._transport] += 1
                 return self._transport, True
             if self._last_failure is not None and self._last_failure[0] > asked:
                 failure = self._last_failure[1]
@@ -201,13 +213,29 @@ class ParamikoHost:
             except DriverError as error:
                 self._last_failure = (time.monotonic(), error)
                 raise
+            self._in_use[self._transport] += 1
             return self._transport, False
 
     def _discard(self, transport: paramiko.Transport) -> None:
+        """No new session comes over the connection; it is closed, once the commands that run over it have ended.
+
+        A host that is slow to open one session is not dead: closing at once would lose what the others do.
+        """
         with self._connecting:
             if self._transport is transport:
                 self._transport = None
-        transport.close()
+        self._leave(transport)
+
+    def _leave(self, transport: paramiko.Transport) -> None:
+        """A session over the connection is over."""
+        with self._connecting:
+            self._in_use[transport] -= 1
+            unused = self._in_use[transport] <= 0
+            if unused:
+                del self._in_use[transport]
+            last = unused and self._transport is not transport
+        if last:
+            transport.close()
 
 
 def _nothing_to_check() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import sys
 import threading
@@ -213,6 +214,33 @@ def test_the_session_is_killed_while_a_command_runs(server: LoopbackSshd, host: 
         with pytest.raises(OutcomeUnknown, match="lost after it was sent"):
             running.result(timeout=10)
     assert host.run("echo again").stdout == "again\n"
+
+
+def test_a_session_that_is_slow_to_open_does_not_end_what_others_do(
+    server: LoopbackSshd, host: RemoteHost, tmp_path: Path
+) -> None:
+    """sshd hangs with one command under way: the next one takes another connection, and the first keeps its own."""
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(
+            host.run, f"touch {tmp_path}/begun; until [ -e {tmp_path}/end ]; do sleep 0.1; done; echo whole"
+        )
+        _wait_for(tmp_path / "begun")
+        hung = server.session_pids()
+        for pid in hung:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            assert host.run("echo second").stdout == "second\n"
+            assert len(server.session_pids()) > len(hung)
+        finally:
+            for pid in hung:
+                os.kill(pid, signal.SIGCONT)
+        (tmp_path / "end").touch()
+        assert running.result(timeout=20).stdout == "whole\n"
+    deadline = time.monotonic() + 20
+    while set(hung) & set(server.session_pids()):
+        assert time.monotonic() < deadline, "the connection that was given up is still open"
+        time.sleep(0.05)
+    assert host.run("echo third").stdout == "third\n"
 
 
 def test_the_path_is_cut_while_a_command_runs(wire: Wire, host: RemoteHost, tmp_path: Path) -> None:
