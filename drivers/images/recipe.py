@@ -75,12 +75,7 @@ class ImageRecipe:
 
     def inputs(self) -> dict[str, Any]:
         """The recipe in plain types, for the digest of a build's inputs."""
-        return {
-            **asdict(self),
-            "kernel": str(self.kernel),
-            "extra": list(self.extra),
-            "packages": list(self.packages()),
-        }
+        return {**asdict(self), "kernel": str(self.kernel), "packages": list(self.packages())}
 
 
 _SUITES = {"debian-12": "bookworm", "debian-13": "trixie"}

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from bmc_peers import wait_until
 
 from drivers.ssh import SshOptions, fingerprint, generate_host_key, open_host
 from levier.domain.errors import (
@@ -67,10 +68,7 @@ def host(server: LoopbackSshd, wire: Wire) -> Iterator[RemoteHost]:
 
 
 def _wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 20
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} never appeared"
-        time.sleep(0.02)
+    wait_until(path.exists, what=f"{path} appears")
 
 
 def test_an_unexpected_host_key_is_refused_and_named(server: LoopbackSshd) -> None:
@@ -236,10 +234,7 @@ def test_a_session_that_is_slow_to_open_does_not_end_what_others_do(
                 os.kill(pid, signal.SIGCONT)
         (tmp_path / "end").touch()
         assert running.result(timeout=20).stdout == "whole\n"
-    deadline = time.monotonic() + 20
-    while set(hung) & set(server.session_pids()):
-        assert time.monotonic() < deadline, "the connection that was given up is still open"
-        time.sleep(0.05)
+    wait_until(lambda: not {*hung} & {*server.session_pids()}, what="the connection that was given up is closed")
     assert host.run("echo third").stdout == "third\n"
 
 
