@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,8 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import NodeManager
+
+from tests.rig.lane import Lane
 
 ROOT = Path(__file__).parent.parent
 # Processes that tests start import this checkout, also when it is not installed.
@@ -40,33 +41,34 @@ The most exact path counts; any other file is a lane of its own.
 """
 
 
-LANE: pytest.StashKey[ExitStack] = pytest.StashKey()
+LANE: pytest.StashKey[Lane] = pytest.StashKey()
 
 
 @pytest.fixture(scope="session")
-def lane(request: pytest.FixtureRequest) -> ExitStack:
-    """Is left when this process goes on to tests of another lane, or to none.
+def lane(request: pytest.FixtureRequest) -> Lane:
+    """Ends when this process goes on to tests of another lane, or to none.
 
     For what computes while it idles: an installation that nobody uses any more takes a quarter of a processor.
+    A fixture that shares something there has the scope of a module: one of the session's outlives the lane.
     """
     return request.config.stash[LANE]
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Every process has its lane."""
-    config.stash[LANE] = ExitStack()
+    config.stash[LANE] = Lane()
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """What is the lane's is gone with its last test."""
     if nextitem is None or _lane(item.path) != _lane(nextitem.path):
-        item.config.stash[LANE].close()
+        item.config.stash[LANE].end()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """It is gone as well when the tests were interrupted."""
-    session.config.stash[LANE].close()
+    session.config.stash[LANE].end()
 
 
 class LaneScheduling(LoadScopeScheduling):

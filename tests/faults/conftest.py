@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from tests.faults.conduct import Verdict, judge
 from tests.faults.installed.session import EVERY_FAULT
 from tests.faults.rack import FaultRack
 from tests.faults.table import Matrix
+from tests.rig.lane import Lane
 
 AT_ONCE = 6
 """Cases at the same time: they wait for machines more than they compute."""
@@ -34,18 +37,25 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if collection_path.name == "test_whole_cloud.py" and not config.getoption(EVERY_FAULT) else None
 
 
-@pytest.fixture(scope="session")
-def rack(lane: ExitStack) -> FaultRack:
+@pytest.fixture(scope="module")
+def rack(lane: Lane) -> FaultRack:
     """A rack of its own in a directory of its own, both gone afterwards."""
-    directory = lane.enter_context(tempfile.TemporaryDirectory(prefix="levier-faults-", dir="/var/tmp"))
-    rack = FaultRack(Path(directory), nodes=8 * AT_ONCE)
-    lane.callback(rack.stop)
-    rack.start()
-    return rack
+    return lane.share("fault rack", _fault_rack)
 
 
-@pytest.fixture(scope="session")
-def verdicts(request: pytest.FixtureRequest, rack: FaultRack, lane: ExitStack) -> dict[FaultCase, Future[Verdict]]:
+@contextmanager
+def _fault_rack() -> Iterator[FaultRack]:
+    with tempfile.TemporaryDirectory(prefix="levier-faults-", dir="/var/tmp") as directory:
+        rack = FaultRack(Path(directory), nodes=8 * AT_ONCE)
+        try:
+            rack.start()
+            yield rack
+        finally:
+            rack.stop()
+
+
+@pytest.fixture(scope="module")
+def verdicts(request: pytest.FixtureRequest, rack: FaultRack, lane: Lane) -> dict[FaultCase, Future[Verdict]]:
     """The verdict on every selected case, once it is there."""
     selected = [
         item.callspec.params["case"]
@@ -54,9 +64,16 @@ def verdicts(request: pytest.FixtureRequest, rack: FaultRack, lane: ExitStack) -
         and "verdicts" in item.fixturenames
         and "case" in getattr(item, "callspec", _NoCase()).params
     ]
+    return lane.share("verdicts", functools.partial(_judged, rack, selected))
+
+
+@contextmanager
+def _judged(rack: FaultRack, cases: Sequence[FaultCase]) -> Iterator[dict[FaultCase, Future[Verdict]]]:
     pool = ThreadPoolExecutor(AT_ONCE)
-    lane.callback(pool.shutdown, cancel_futures=True)
-    return {case: pool.submit(judge, rack, case) for case in selected}
+    try:
+        yield {case: pool.submit(judge, rack, case) for case in cases}
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class _NoCase:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 
 from tests.integration.e2e.gated_installation import GatedInstallation
 from tests.integration.e2e.installation import Installation, installed
+from tests.rig.lane import Lane
 
 
-@pytest.fixture(scope="session")
-def installation(lane: ExitStack) -> Installation:
+@pytest.fixture(scope="module")
+def installation(lane: Lane) -> Installation:
     """The installation, whatever its machines are doing."""
-    return lane.enter_context(installed(Installation))
+    return lane.share("installation", lambda: installed(Installation))
 
 
 @pytest.fixture
@@ -24,10 +24,10 @@ def levier(installation: Installation) -> Iterator[Installation]:
     installation.come_to_rest()
 
 
-@pytest.fixture(scope="session")
-def gated_installation(lane: ExitStack) -> GatedInstallation:
+@pytest.fixture(scope="module")
+def gated_installation(lane: Lane) -> GatedInstallation:
     """Stub machines and flows with gates, whatever they are doing."""
-    return lane.enter_context(installed(GatedInstallation))
+    return lane.share("gated installation", lambda: installed(GatedInstallation))
 
 
 @pytest.fixture
