@@ -3,7 +3,7 @@
 from drivers.host.configuration import Directory, File, HostConfiguration, User, forget, keep, put, put_back
 from drivers.host.pace import slowness
 from drivers.host.ports import listeners
-from drivers.host.units import UnitState, ensure_running, observe_units, put_units_back
+from drivers.host.units import UnitState, complaints, ensure_running, observe_units, put_units_back
 
 __all__ = [
     "Directory",
@@ -11,6 +11,7 @@ __all__ = [
     "HostConfiguration",
     "UnitState",
     "User",
+    "complaints",
     "ensure_running",
     "forget",
     "keep",

@@ -16,6 +16,8 @@ _SLACK_S = 0.1
 """Two clocks of one host are read one after the other."""
 _ENABLED = frozenset({"enabled", "enabled-runtime"})
 _FAILED_LINES = 15
+_COMPLAINTS = 4
+_COMPLAINT_LENGTH = 300
 
 
 class UnitState(BaseModel):
@@ -76,6 +78,24 @@ def put_units_back(host: RemoteHost, before: Sequence[UnitState]) -> tuple[str, 
             changed.append(old.name)
         host.run(f"systemctl reset-failed -- {name}", check=False)
     return tuple(dict.fromkeys(changed))
+
+
+def complaints(host: RemoteHost, units: Sequence[str]) -> str:
+    """What the units' programs complained of last, in one line; how often they were started again where they were.
+
+    For an error's message: a complaint is a line that oslo.log wrote as ERROR or CRITICAL. Safe to repeat.
+    """
+    again = host.run(f"systemctl show --property NRestarts --value -- {shlex.join(units)}", check=False)
+    times = sum(int(number) for number in again.stdout.split() if number.isdigit())
+    chosen = " ".join(f"--unit {shlex.quote(unit)}" for unit in units)
+    script = (
+        f"journalctl {chosen} --lines 2000 --no-pager --output cat "
+        # Without the program's module and the request; lines of a traceback are indented behind them.
+        r"| sed -nE 's/^.* (ERROR|CRITICAL) [^ ]+ (\[[^]]*\] )*([^][ ].*[^ ]) *$/\3/p' | grep -v ^Traceback "
+        f"| tail -n {_COMPLAINTS} | cut -c -{_COMPLAINT_LENGTH} | paste -sd '|'"
+    )
+    said = host.run(script, check=False).stdout.strip() or "no complaint in the journal"
+    return f"started again {times} times; {said}" if times else said
 
 
 def _start(host: RemoteHost, unit: str) -> None:

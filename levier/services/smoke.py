@@ -11,6 +11,7 @@ from openstack.connection import Connection
 
 from drivers.guest import NAME as GUEST
 from drivers.guest import BuiltGuest, list_guests, verify_guest
+from drivers.host import complaints
 from drivers.openstack.connection import cloud_connection
 from drivers.openstack.sweeping import COMPUTE, IMAGE, NETWORK, VOLUME, Swept, leftovers, sweep
 from levier.domain import smoke
@@ -21,7 +22,6 @@ from levier.services.polling import wait_for
 
 MEMORY_MIB = 128
 _SERVICES = {"nova-api": COMPUTE, "neutron-server": NETWORK, "glance": IMAGE, "cinder-api": VOLUME}
-_JOURNAL_LINES = 3
 
 
 def newest_guest(cache: Path) -> BuiltGuest:
@@ -114,12 +114,7 @@ class SmokeTest:
 
     def journal(self) -> str:
         """The last complaints of this host's compute service, for an error's message; why not, when it has none."""
-        script = (
-            "journalctl -u levier-nova-compute.service -n 2000 --no-pager -o cat "
-            "| sed -nE 's/^.* (ERROR|CRITICAL) (.*[^ ]) *$/\\2/p' | grep -vE '\\]$' "
-            f"| tail -n {_JOURNAL_LINES} | cut -c -300 | paste -sd '|'"
-        )
         try:
-            return self.ctx.own_host().run(script, check=False).stdout.strip() or "no complaint in its journal"
+            return complaints(self.ctx.own_host(), ["levier-nova-compute.service"])
         except (DriverError, NotFound) as error:
             return f"its journal cannot be read: {error}"

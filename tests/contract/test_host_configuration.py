@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,7 @@ from drivers.host import (
     File,
     HostConfiguration,
     User,
+    complaints,
     ensure_running,
     forget,
     keep,
@@ -199,3 +201,43 @@ def test_a_unit_that_fails_tells_its_last_words(host: RemoteHost) -> None:
     with pytest.raises(Rejected, match="the ink is dry"):
         ensure_running(host, UNITS)
     put_units_back(host, before)
+
+
+COMPLAINS = b"""[Service]
+ExecStart=/bin/cat /etc/clerk/clerk.conf
+Restart=always
+RestartSec=0.2
+StartLimitIntervalSec=0
+[Install]
+WantedBy=multi-user.target
+"""
+JOURNAL = b"""2026-11-27 18:34:35.100 34 INFO clerk.desk [None req-58f3] the shop opens
+2026-11-27 18:34:35.357 34 ERROR clerk.desk [None req-58f3 - -] [quill: 7] The desk failed to open.
+2026-11-27 18:34:35.358 34 ERROR clerk.desk [quill: 7] Traceback (most recent call last):
+2026-11-27 18:34:35.358 34 ERROR clerk.desk [quill: 7]   File "clerk/desk.py", line 85, in open
+2026-11-27 18:34:35.358 34 ERROR clerk.desk [quill: 7]     ink = self.pot.read()
+2026-11-27 18:34:35.358 34 ERROR clerk.desk [quill: 7] FileNotFoundError: no 'ink'
+2026-11-27 18:34:35.358 34 ERROR clerk.desk
+"""
+
+
+def test_a_program_that_ends_again_and_again_is_told_by_its_complaints(host: RemoteHost) -> None:
+    files = (
+        File(path="/etc/clerk/clerk.conf", content=JOURNAL),
+        File(path="/etc/systemd/system/clerk.service", content=COMPLAINS),
+    )
+    wanted = WANTED.model_copy(update={"files": files})
+    keep(host, wanted, name=OPERATION)
+    put(host, wanted)
+    before = observe_units(host, UNITS)
+    host.run("systemctl daemon-reload; systemctl start clerk.service")
+    host.run("until [ $(systemctl show -p NRestarts --value clerk.service) -ge 2 ]; do sleep 0.1; done", timeout_s=60)
+    said = complaints(host, UNITS)
+    put_units_back(host, before)
+    assert re.match(r"started again ([2-9]|\d\d+) times; ", said)
+    assert "The desk failed to open.|FileNotFoundError: no 'ink'" in said
+    assert not {"INFO", "Traceback", "self.pot", "req-58f3"} & set(re.split(r"[ (|]", said))
+
+
+def test_a_program_that_does_not_complain_is_said_not_to(host: RemoteHost) -> None:
+    assert complaints(host, ["a-unit-that-nobody-knows.service"]) == "no complaint in the journal"

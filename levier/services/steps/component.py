@@ -10,6 +10,7 @@ from typing import Any, Literal
 from drivers.bundle.host import current, ensure_current
 from drivers.host import (
     UnitState,
+    complaints,
     ensure_running,
     forget,
     keep,
@@ -249,10 +250,10 @@ def _wait_until_healthy(ctx: NodeContext, host: RemoteHost, rendered: RenderedCo
         # The limit is a usual server's. What is known only now: whether this host is one.
         limit_s *= slowness(host)
         if wait_for(look, timeout_s=limit_s - health.within_s, check=ctx.check) is None:
-            units = ", ".join(rendered.units)
+            said = complaints(host, rendered.units)
             raise Rejected(
-                f"{rendered.component} on {ctx.name} is not healthy after {limit_s:.0f} s: {seen[0]}",
-                hint=f"on {ctx.name}: journalctl -u {units}",
+                f"{rendered.component} on {ctx.name} is not healthy after {limit_s:.0f} s: {seen[0]}; {said}",
+                hint=f"on {ctx.name}: journalctl -u {' -u '.join(rendered.units)}",
             )
     return round(time.monotonic() - began, 1)
 
