@@ -4,19 +4,53 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+
+from drivers.host import slowness
+from levier.domain.ssh import RemoteHost
 
 INTERVAL_S = 1.0
+_LONGEST_INTERVAL_S = 10.0
+_EASE = 0.04
+"""Of the time waited so far: who has waited for long need not know to the second, and a look is work for the host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """How a wait on a host ended."""
+
+    seconds: float | None
+    """Until it was so; None when it was not in time."""
+    limit_s: float
+    """What was allowed."""
 
 
 def wait_for(
     look: Callable[[], bool], *, timeout_s: float, check: Callable[[], None], interval_s: float = INTERVAL_S
 ) -> float | None:
-    """Seconds until `look` was true; None when it was not within `timeout_s`. `check` may end it by raising."""
+    """Seconds until `look` was true; None when it was not within `timeout_s`. `check` may end it by raising.
+
+    It looks every `interval_s` at first and less often after a while, at least every 10 s.
+    """
     began = time.monotonic()
     while True:
         check()
         if look():
             return time.monotonic() - began
-        if time.monotonic() - began > timeout_s:
+        waited_s = time.monotonic() - began
+        if waited_s > timeout_s:
             return None
-        time.sleep(interval_s)  # between two looks
+        time.sleep(max(interval_s, min(_EASE * waited_s, _LONGEST_INTERVAL_S)))  # between two looks
+
+
+def wait_on(host: RemoteHost, look: Callable[[], bool], *, timeout_s: float, check: Callable[[], None]) -> Waited:
+    """How waiting for something that the host does has ended. `timeout_s` is for a usual server, a slow one has longer.
+
+    Whether it is slow is asked only once it did not do it in time. `check` may end it by raising.
+    """
+    seconds = wait_for(look, timeout_s=timeout_s, check=check)
+    if seconds is not None:
+        return Waited(seconds, timeout_s)
+    limit_s = timeout_s * slowness(host)
+    more_s = wait_for(look, timeout_s=limit_s - timeout_s, check=check)
+    return Waited(None if more_s is None else timeout_s + more_s, limit_s)

@@ -20,7 +20,7 @@ from levier.domain.operation import JsonMap
 from levier.saga.step import Checkpoint, step
 from levier.services.cloud import ACCESS, ACCESS_SECRET
 from levier.services.context import NodeContext, NodeStep
-from levier.services.polling import wait_for
+from levier.services.polling import wait_on
 from levier.services.steps.lost import unless_lost
 
 _COMPUTE = "nova-compute"
@@ -139,10 +139,11 @@ def registered(ctx: NodeContext) -> JsonMap:
             state = compute_state(cloud, ctx.name)
             return state == "up"
 
-        if wait_for(look, timeout_s=_REGISTRATION_S, check=ctx.check) is None:
+        waited = wait_on(ctx.own_host(), look, timeout_s=_REGISTRATION_S, check=ctx.check)
+        if waited.seconds is None:
             seen = "nova has never heard of it" if state is None else f"nova sees it {state}"
             raise Rejected(
-                f"the compute host {ctx.name} did not register within {_REGISTRATION_S:g} s: {seen}",
+                f"the compute host {ctx.name} did not register within {waited.limit_s:.0f} s: {seen}",
                 hint=f"on {ctx.name}: journalctl -u {_UNIT}",
             )
     return {"changed": [ctx.name] if before is None else []}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -19,7 +18,6 @@ from drivers.host import (
     put,
     put_back,
     put_units_back,
-    slowness,
 )
 from drivers.host.configuration import KEPT
 from levier.domain import install_plan
@@ -31,7 +29,7 @@ from levier.saga.step import Checkpoint, Undo, step
 from levier.services.components import RenderedComponent, shell_script
 from levier.services.components.databases import database_dump, database_restore, schema_version
 from levier.services.context import NodeContext, NodeStep
-from levier.services.polling import wait_for
+from levier.services.polling import wait_on
 from levier.services.steps.host_command import last_words, run_command
 from levier.services.steps.lost import unless_lost
 
@@ -244,18 +242,14 @@ def _wait_until_healthy(ctx: NodeContext, host: RemoteHost, rendered: RenderedCo
         healthy, seen[0] = _healthy(host, rendered)
         return healthy
 
-    began = time.monotonic()
-    limit_s = health.within_s
-    if wait_for(look, timeout_s=limit_s, check=ctx.check) is None:
-        # The limit is a usual server's. What is known only now: whether this host is one.
-        limit_s *= slowness(host)
-        if wait_for(look, timeout_s=limit_s - health.within_s, check=ctx.check) is None:
-            said = complaints(host, rendered.units)
-            raise Rejected(
-                f"{rendered.component} on {ctx.name} is not healthy after {limit_s:.0f} s: {seen[0]}; {said}",
-                hint=f"on {ctx.name}: journalctl -u {' -u '.join(rendered.units)}",
-            )
-    return round(time.monotonic() - began, 1)
+    waited = wait_on(host, look, timeout_s=health.within_s, check=ctx.check)
+    if waited.seconds is None:
+        said = complaints(host, rendered.units)
+        raise Rejected(
+            f"{rendered.component} on {ctx.name} is not healthy after {waited.limit_s:.0f} s: {seen[0]}; {said}",
+            hint=f"on {ctx.name}: journalctl -u {' -u '.join(rendered.units)}",
+        )
+    return round(waited.seconds, 1)
 
 
 def _healthy(host: RemoteHost, rendered: RenderedComponent) -> tuple[bool, str]:

@@ -18,14 +18,14 @@ from levier.domain.operation import JsonMap
 from levier.domain.smoke import Check, GuestReport, lacking, read_console
 from levier.saga.step import Checkpoint, Undo, step
 from levier.services.context import NodeContext, NodeStep
-from levier.services.polling import wait_for
+from levier.services.polling import wait_for, wait_on
 from levier.services.smoke import MEMORY_MIB, SmokeTest
 
 REGISTERED_S = 120.0
 """A compute service tells of itself every 10 s, and is known once the hosts were discovered."""
 ACTIVE_S = 600.0
 GUEST_S = 420.0
-"""From ACTIVE to everything said, where the server, its host and the network are emulated on a busy machine."""
+"""From ACTIVE to everything said, where the server is emulated on a busy host; an emulated host has longer."""
 VOLUME_S = 180.0
 REMOVED_S = 300.0
 UNDONE_S = 180.0
@@ -171,7 +171,7 @@ def _await_service(test: SmokeTest, cloud: Connection) -> None:
             )
         return found is not None and found.state == "up" and found.status == "enabled"
 
-    if wait_for(look, timeout_s=REGISTERED_S, check=test.ctx.check) is None:
+    if wait_on(test.ctx.own_host(), look, timeout_s=REGISTERED_S, check=test.ctx.check).seconds is None:
         raise Rejected(
             f"{host} takes no servers: {last}; on {host}: {test.journal()}",
             hint=f"on {host}: systemctl status levier-nova-compute; where disabled: enable it",
@@ -214,11 +214,12 @@ def _await_active(test: SmokeTest, cloud: Connection, identity: str) -> ServerSt
         return states[-1].status in (servers.ACTIVE, servers.ERROR)
 
     host = test.ctx.name
-    ended = wait_for(look, timeout_s=ACTIVE_S, check=test.ctx.check) is not None
+    waited = wait_on(test.ctx.own_host(), look, timeout_s=ACTIVE_S, check=test.ctx.check)
+    ended = waited.seconds is not None
     if ended and states[-1].status == servers.ACTIVE:
         return states[-1]
     state = states[-1]
-    what = "is in ERROR" if ended else f"is still {state.status} after {ACTIVE_S:g} s"
+    what = "is in ERROR" if ended else f"is still {state.status} after {waited.limit_s:.0f} s"
     raise Rejected(
         f"the server on {host} {what}: {state.fault or 'nova names no fault'}; on {host}: {test.journal()}",
         hint=f"on {host}: journalctl -u levier-nova-compute; 'no valid host': journalctl -u levier-nova-scheduler",
@@ -235,12 +236,13 @@ def _await_guest(
         seen[0] = consoles.console_text(cloud, server)
         return fits(read_console(seen[0]))
 
-    if wait_for(look, timeout_s=GUEST_S, check=test.ctx.check) is None:
+    waited = wait_on(test.ctx.own_host(), look, timeout_s=GUEST_S, check=test.ctx.check)
+    if waited.seconds is None:
         report = read_console(seen[0])
         missing = "; ".join(lacking(report, test.scope, test.ctx.name)) or lacks
         words = " | ".join(line.strip() for line in seen[0].splitlines()[-6:]) or "nothing"
         raise Rejected(
-            f"the server on {test.ctx.name}: {missing}. Its console says: {words[-800:]}",
+            f"the server on {test.ctx.name}: {missing}, after {waited.limit_s:.0f} s. Its console says: {words[-800:]}",
             hint=f"openstack console log show {test.own_name}; see docs/smoke-test.md",
         )
     return read_console(seen[0])
@@ -325,10 +327,11 @@ def _volume(test: SmokeTest, cloud: Connection, server: str) -> str:
 
 
 def _await_volume(test: SmokeTest, look: Callable[[], bool], what: str) -> None:
-    if wait_for(look, timeout_s=VOLUME_S, check=test.ctx.check) is None:
+    waited = wait_on(test.ctx.own_host(), look, timeout_s=VOLUME_S, check=test.ctx.check)
+    if waited.seconds is None:
         host = test.ctx.name
         raise Rejected(
-            f"the volume for {host} {what} after {VOLUME_S:g} s; on {host}: {test.journal()}",
+            f"the volume for {host} {what} after {waited.limit_s:.0f} s; on {host}: {test.journal()}",
             hint=f"openstack volume show {test.own_name}; journalctl -u levier-cinder-volume on the storage host",
         )
 
