@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import time
 from dataclasses import dataclass
 from typing import cast
 
+import pytest
+
 from drivers.host.pace import SLOWEST, USUAL_S, slowness
+from levier.domain.errors import Cancelled
 from levier.domain.ssh import CommandResult, RemoteHost
+from levier.services.polling import wait_for, wait_on
 
 
 @dataclass
@@ -34,3 +39,44 @@ def test_a_slow_host_is_told_from_one_that_is_not() -> None:
 
 def test_a_host_that_stands_still_does_not_stretch_a_limit_without_end() -> None:
     assert slowness(cast(RemoteHost, Here(before_s=(SLOWEST + 1) * USUAL_S))) == SLOWEST
+
+
+def nothing() -> None:
+    """Nobody wants the wait to end."""
+
+
+def test_what_a_slow_host_does_after_the_usual_limit_is_in_time() -> None:
+    ready_at = time.monotonic() + 3.0
+
+    def look() -> bool:
+        return time.monotonic() > ready_at
+
+    waited = wait_on(cast(RemoteHost, Here(before_s=4 * USUAL_S)), look, timeout_s=1.0, check=nothing)
+    assert waited.seconds is not None
+    assert 1.0 < waited.seconds <= waited.limit_s
+
+
+def test_what_a_host_never_does_is_given_up_with_the_limit_that_it_had() -> None:
+    waited = wait_on(cast(RemoteHost, Here(before_s=2 * USUAL_S)), lambda: False, timeout_s=0.5, check=nothing)
+    assert waited.seconds is None
+    assert 1.0 < waited.limit_s <= SLOWEST * 0.5
+
+
+def test_looks_become_rarer_and_a_wish_to_end_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, looked_at = 0.0, list[float]()
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def check() -> None:
+        if now > 600:
+            raise Cancelled("enough")
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with pytest.raises(Cancelled):
+        wait_for(lambda: looked_at.append(now) is not None, timeout_s=3600, check=check)
+    pauses = [round(later - earlier, 6) for earlier, later in itertools.pairwise(looked_at)]
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (1.0, 10.0)
