@@ -74,7 +74,7 @@ def bridge() -> Iterator[str]:
 def boot_service(namespace: str, place: Path) -> Iterator[None]:
     """The real one, as a process of its own."""
     state = place / "state"
-    state.mkdir()
+    state.mkdir(exist_ok=True)
     environment = {
         **os.environ,
         "LEVIER_STATE_DIR": str(state),

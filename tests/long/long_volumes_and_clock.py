@@ -16,6 +16,8 @@ from tests.integration.e2e.installation import Site, installed
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(5400)]
 DISK = "/dev/loop7"
+PATIENT = {"cinder.conf": {"DEFAULT": {"rpc_response_timeout": 600}}}
+"""One emulated processor runs a server, makes a target for its volume and logs in to it: more than a minute."""
 
 
 class Rack(CloudInstallation):
@@ -31,7 +33,11 @@ class Rack(CloudInstallation):
             **site,
             "nodes": [{**node, "roles": roles.get(node["name"], [])} for node in site["nodes"]],
             "roles": [*site["roles"], {"name": "compute", "also": ["open-iscsi"]}],
-            "settings": {**site["settings"], "cinder-volume": {"backend": "lvm", "volume_devices": [DISK]}},
+            "settings": {
+                **site["settings"],
+                "cinder-api": {"config": PATIENT},
+                "cinder-volume": {"backend": "lvm", "volume_devices": [DISK]},
+            },
         }
 
 

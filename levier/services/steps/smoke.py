@@ -317,10 +317,16 @@ def _volume(test: SmokeTest, cloud: Connection, server: str) -> str:
         wanted = smoke.VOLUME_GIB << 30
         return any(v.size_bytes == wanted and v.io_works and v.is_there is there for v in report.volumes.values())
 
+    def in_use() -> bool:
+        # Reserved before nova answers: it is available again when what followed has failed.
+        if is_in(volumes.AVAILABLE):
+            raise _volume_rejected(test, "was not attached: nova gave it back")
+        return is_in(volumes.IN_USE) and seen(True)
+
     if not is_in(volumes.IN_USE):
         _await_volume(test, lambda: is_in(volumes.AVAILABLE), "is not available")
         volumes.ensure_attached(cloud, volumes.volume_state(cloud, volume), server)
-    _await_volume(test, lambda: is_in(volumes.IN_USE) and seen(True), "is not attached, or the server cannot use it")
+    _await_volume(test, in_use, "is not attached, or the server cannot use it")
     volumes.ensure_detached(cloud, volumes.volume_state(cloud, volume))
     _await_volume(test, lambda: is_in(volumes.AVAILABLE) and seen(False), "is not detached")
     return f"{smoke.VOLUME_GIB} GiB written, read back and detached"
@@ -329,11 +335,15 @@ def _volume(test: SmokeTest, cloud: Connection, server: str) -> str:
 def _await_volume(test: SmokeTest, look: Callable[[], bool], what: str) -> None:
     waited = wait_on(test.ctx.own_host(), look, timeout_s=VOLUME_S, check=test.ctx.check)
     if waited.seconds is None:
-        host = test.ctx.name
-        raise Rejected(
-            f"the volume for {host} {what} after {waited.limit_s:.0f} s; on {host}: {test.journal()}",
-            hint=f"openstack volume show {test.own_name}; journalctl -u levier-cinder-volume on the storage host",
-        )
+        raise _volume_rejected(test, f"{what} after {waited.limit_s:.0f} s")
+
+
+def _volume_rejected(test: SmokeTest, what: str) -> Rejected:
+    host = test.ctx.name
+    return Rejected(
+        f"the volume for {host} {what}; on {host}: {test.journal()}",
+        hint=f"openstack volume show {test.own_name}; journalctl -u levier-cinder-volume on the storage host",
+    )
 
 
 # --- removal ---------------------------------------------------------------------------------------------------------
