@@ -32,7 +32,7 @@ class Rack(CloudInstallation):
         return {
             **site,
             "nodes": [{**node, "roles": roles.get(node["name"], [])} for node in site["nodes"]],
-            "roles": [*site["roles"], {"name": "compute", "also": ["open-iscsi"]}],
+            "roles": [{"name": "compute", "also": ["open-iscsi"]}],
             "settings": {
                 **site["settings"],
                 "cinder-api": {"config": PATIENT},
