@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pydantic import BaseModel, ConfigDict
 
 from drivers.host.script import run_function
-from levier.domain.errors import MalformedReply, Rejected
+from levier.domain.errors import DriverError, MalformedReply, Rejected
 from levier.domain.ssh import RemoteHost
 
 _TIMEOUT_S = 240.0
@@ -83,10 +83,9 @@ def put_units_back(host: RemoteHost, before: Sequence[UnitState]) -> tuple[str, 
 def complaints(host: RemoteHost, units: Sequence[str]) -> str:
     """What the units' programs complained of last, in one line; how often they were started again where they were.
 
-    For an error's message: a complaint is a line that oslo.log wrote as ERROR or CRITICAL. Safe to repeat.
+    For an error's message, and therefore why not, where the host does not tell. A complaint is a line that oslo.log
+    wrote as ERROR or CRITICAL. Safe to repeat.
     """
-    again = host.run(f"systemctl show --property NRestarts --value -- {shlex.join(units)}", check=False)
-    times = sum(int(number) for number in again.stdout.split() if number.isdigit())
     chosen = " ".join(f"--unit {shlex.quote(unit)}" for unit in units)
     script = (
         f"journalctl {chosen} --lines 2000 --no-pager --output cat "
@@ -94,7 +93,12 @@ def complaints(host: RemoteHost, units: Sequence[str]) -> str:
         r"| sed -nE 's/^.* (ERROR|CRITICAL) [^ ]+ (\[[^]]*\] )*([^][ ].*[^ ]) *$/\3/p' | grep -v ^Traceback "
         f"| tail -n {_COMPLAINTS} | cut -c -{_COMPLAINT_LENGTH} | paste -sd '|'"
     )
-    said = host.run(script, check=False).stdout.strip() or "no complaint in the journal"
+    try:
+        again = host.run(f"systemctl show --property NRestarts --value -- {shlex.join(units)}", check=False)
+        said = host.run(script, check=False).stdout.strip() or "no complaint in the journal"
+    except DriverError as error:
+        return f"the journal cannot be read: {error}"
+    times = sum(int(number) for number in again.stdout.split() if number.isdigit())
     return f"started again {times} times; {said}" if times else said
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from drivers.host import slowness
+from levier.domain.errors import Unreachable
 from levier.domain.ssh import RemoteHost
 
 INTERVAL_S = 1.0
@@ -40,17 +41,27 @@ def wait_for(
         waited_s = time.monotonic() - began
         if waited_s > timeout_s:
             return None
-        time.sleep(max(interval_s, min(_EASE * waited_s, _LONGEST_INTERVAL_S)))  # between two looks
+        time.sleep(max(interval_s, _eased(waited_s)))  # between two looks
+
+
+def _eased(waited_s: float) -> float:
+    """How long it may be until the next look, after having waited for so long."""
+    return min(_EASE * waited_s, _LONGEST_INTERVAL_S)
 
 
 def wait_on(host: RemoteHost, look: Callable[[], bool], *, timeout_s: float, check: Callable[[], None]) -> Waited:
     """How waiting for something that the host does has ended. `timeout_s` is for a usual server, a slow one has longer.
 
-    Whether it is slow is asked only once it did not do it in time. `check` may end it by raising.
+    Whether it is slow is asked only once it did not do it in time; one that cannot be reached then has no longer, and
+    what did not happen is told by the caller. `check` may end it by raising.
     """
     seconds = wait_for(look, timeout_s=timeout_s, check=check)
     if seconds is not None:
         return Waited(seconds, timeout_s)
-    limit_s = timeout_s * slowness(host)
-    more_s = wait_for(look, timeout_s=limit_s - timeout_s, check=check)
+    try:
+        limit_s = timeout_s * slowness(host)
+    except Unreachable:
+        return Waited(None, timeout_s)
+    interval_s = max(INTERVAL_S, _eased(timeout_s))
+    more_s = wait_for(look, timeout_s=limit_s - timeout_s, check=check, interval_s=interval_s)
     return Waited(None if more_s is None else timeout_s + more_s, limit_s)

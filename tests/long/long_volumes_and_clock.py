@@ -1,6 +1,6 @@
 """What takes a host with a kernel of its own: logical volumes by iSCSI, and a clock that can be wrong.
 
-From powered off to the smoke test takes a quarter of an hour, nearly all of it on the emulated host.
+From powered off to the smoke test takes most of an hour, nearly all of it on the emulated host.
 """
 
 from __future__ import annotations

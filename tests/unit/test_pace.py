@@ -10,8 +10,9 @@ from typing import cast
 
 import pytest
 
+from drivers.host import complaints
 from drivers.host.pace import SLOWEST, USUAL_S, slowness
-from levier.domain.errors import Cancelled
+from levier.domain.errors import Cancelled, Unreachable
 from levier.domain.ssh import CommandResult, RemoteHost
 from levier.services.polling import wait_for, wait_on
 
@@ -60,6 +61,22 @@ def test_what_a_host_never_does_is_given_up_with_the_limit_that_it_had() -> None
     waited = wait_on(cast(RemoteHost, Here(before_s=2 * USUAL_S)), lambda: False, timeout_s=0.5, check=nothing)
     assert waited.seconds is None
     assert 1.0 < waited.limit_s <= SLOWEST * 0.5
+
+
+class Gone:
+    """A host that nobody reaches."""
+
+    def run(self, command: str, **_options: object) -> CommandResult:
+        raise Unreachable(f"no answer to {command}")
+
+
+def test_a_host_that_is_gone_has_no_longer_and_who_waits_tells_what_did_not_happen() -> None:
+    waited = wait_on(cast(RemoteHost, Gone()), lambda: False, timeout_s=0.5, check=nothing)
+    assert (waited.seconds, waited.limit_s) == (None, 0.5)
+
+
+def test_the_complaints_of_a_host_that_is_gone_are_why_there_are_none() -> None:
+    assert "no answer" in complaints(cast(RemoteHost, Gone()), ["clerk.service"])
 
 
 def test_looks_become_rarer_and_a_wish_to_end_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
