@@ -181,7 +181,7 @@ def test_nobody_there_is_unreachable() -> None:
     assert "127.0.0.1" in str(caught.value)
     assert str(address.port) in str(caught.value)
     assert "timeout_s" in caught.value.hint
-    assert 0.9 < time.monotonic() - began < 3
+    assert 0.9 < time.monotonic() - began < 30
 
 
 def test_unknown_name_is_unreachable() -> None:

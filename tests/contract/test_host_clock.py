@@ -45,7 +45,7 @@ def test_a_right_clock_is_taken_at_once(tmp_path: Path) -> None:
     with host_at(tmp_path, f"{TOLERANCE_S - 10} seconds") as host:
         began = time.monotonic()
         assert verify_clock(host, timeout_s=60) == pytest.approx(TOLERANCE_S - 10, abs=2)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize(

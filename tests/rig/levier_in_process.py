@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from sqlalchemy.orm import Session
 
 from levier.api.boot_app import create_boot_app
 from levier.api.boot_server import boot_server
 from levier.bootstrap import wire
 from levier.domain.operation import OperationStatus, Settlement, StepStatus
+from levier.domain.operation_log import StepEventKind
+from levier.domain.operation_status import ErrorRecord
 from levier.lab.faults import Fault
 from levier.lab.ledger import Event
 from levier.lab.rack import Rack
@@ -29,6 +32,8 @@ from levier.services.boot_files import boot_services
 from levier.services.patience import Patience
 from levier.services.registry import Services
 from levier.services.settings import Settings
+from levier.store.base import open_engine
+from levier.store.log_reading import step_events
 from tests.rig.direct_hands import DirectHands
 from tests.rig.sshd import free_port
 
@@ -42,6 +47,7 @@ BRIEF = Patience(
     clock_timeout_s=1.0,
 )
 """Limits that suit machines which boot in a tenth of a second."""
+_FAILED = {StepEventKind.FAILED, StepEventKind.UNKNOWN}
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,13 @@ class LevierInProcess:
 
     def inject(self, node: str, fault: Fault) -> None:
         self.rack.inject(node, fault)
+
+    def failures(self, verdict: Verdict, node: str) -> list[tuple[str, ErrorRecord]]:
+        """The step and the error of each attempt on the node that did not succeed, oldest first."""
+        with Session(open_engine(self.services.settings.database_url)) as session:
+            events = step_events(session, verdict.status.id, target=node)
+        recorded = [(e.step, ErrorRecord.from_data(e.data)) for e in events if e.kind in _FAILED]
+        return [(step, error) for step, error in recorded if error]
 
     def events(self, node: str, kind: str) -> list[Event]:
         return self.rack.events(node=node, kind=kind)

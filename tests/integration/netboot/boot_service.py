@@ -28,6 +28,7 @@ from levier.store.boot_sessions import BootSessionStore
 from levier.store.step_log import SqlStepLog
 
 OPERATIONS = ("another", *(f"op{number}" for number in range(10)))
+HOLD_S = 20.0
 SEAL = AesGcmSeal(bytes(range(KEY_BYTES)))
 
 
@@ -65,7 +66,7 @@ class BootFiles:
 
 
 def services(
-    database_url: str, files: BootFiles, *, hold_s: float = 20.0, patience: StorePatience | None = None
+    database_url: str, files: BootFiles, *, hold_s: float = HOLD_S, patience: StorePatience | None = None
 ) -> BootServices:
     """What the application needs, with connections of its own."""
     engine = open_engine(database_url)

@@ -21,7 +21,7 @@ from levier.services.boot import BootEntries
 from levier.services.boot_wait import BootPatience
 from levier.store.base import open_engine
 from levier.store.step_log import SqlStepLog
-from tests.integration.netboot.boot_service import BootFiles, BootServer, entries, services, worker_of
+from tests.integration.netboot.boot_service import HOLD_S, BootFiles, BootServer, entries, services, worker_of
 from tests.integration.netboot.playing_agent import MAC, PlayingAgent, pairs
 
 SEED = b"ssh_host_ed25519_key: " + os.urandom(64).hex().encode()
@@ -204,18 +204,20 @@ def asked_while(agent: PlayingAgent, change: object) -> tuple[httpx.Response, fl
     return answer, at - changed
 
 
-def test_a_held_question_is_answered_promptly(runner: BootEntries, agent: PlayingAgent, files: BootFiles) -> None:
+def test_a_held_question_is_answered_before_its_time_is_over(
+    runner: BootEntries, agent: PlayingAgent, files: BootFiles
+) -> None:
     image = files.add_image(b"image")
     publish(runner)
     agent.boot()
     answer, delay_s = asked_while(agent, lambda: write(runner, image))
     assert pairs(answer.text)["action"] == "write"
-    assert delay_s <= 0.3
+    assert delay_s < HOLD_S / 2
     agent.report("write", "started")
     agent.report("write", "failed", detail="disk is on fire")
     answer, delay_s = asked_while(agent, lambda: runner.withdraw(node="a1-01", by=worker_of("op1")))
     assert answer.status_code == 403
-    assert delay_s <= 0.3
+    assert delay_s < HOLD_S / 2
 
 
 def test_a_question_is_held_no_longer_than_told(runner: BootEntries, database_url: str, files: BootFiles) -> None:
@@ -224,7 +226,7 @@ def test_a_question_is_held_no_longer_than_told(runner: BootEntries, database_ur
         agent = PlayingAgent(server.url).boot()
         began = time.monotonic()
         assert agent.next().text == "action=wait\n"
-        assert 0.9 <= time.monotonic() - began < 3
+        assert 0.9 <= time.monotonic() - began < HOLD_S / 2
 
 
 def test_only_the_told_image_and_only_for_its_session(
