@@ -33,7 +33,7 @@ class AptPackages:
         self._limits = self._shell.limits
 
     def installed(self) -> InstalledPackages:
-        """What is on the host. Changes nothing, safe to repeat."""
+        """What is on the host, as `PackageManager.installed` says. Changes nothing, safe to repeat."""
         return self._shell.installed()
 
     def refresh(self) -> None:
@@ -87,7 +87,8 @@ class AptPackages:
 
     def restore(self, before: InstalledPackages, *, may_stay_newer: bool = False) -> PackageChange:
         """Exactly the packages of `before` are there, as `PackageManager.restore` says. Safe to repeat."""
-        now = self.installed()
+        # What a dead worker began ends within its own limit. Giving up earlier would leave an undo to a person.
+        now = self._shell.installed(wait_s=self._limits.work_s + self._limits.lock_s)
         if gone := sorted(now.known - before.known):
             self._dpkg("--purge", gone)
         installed_since = (now.versions.keys() | now.unfinished.keys()) & before.residues

@@ -8,7 +8,9 @@ log=/run/levier/packages.log
 not_ended="an earlier run of Levier, $unit, has not ended"
 active=/run/levier/packages.active
 
+# `installed WAIT`: what the database knows while nothing of Levier's works on it. Status as of `alone`.
 installed() {
+    alone "$1" || return
     echo "architecture $(dpkg --print-architecture)"
     [ -z "$(ls /var/lib/dpkg/updates)" ] || echo interrupted
     dpkg-query -W -f 'package ${db:Status-Status} ${db:Status-Eflag} ${Package} ${Architecture} ${Version}\n'
@@ -26,6 +28,20 @@ free() { for path in "$@"; do df --output=source,avail -k -- "$path" | tail -n 1
 # Who kills a unit with all it has may also kill what tidies up after it.
 forget_mount_point() { [ -s "$asked" ] || rm -f -- "$asked"; }
 running() { case $(systemctl show --property=ActiveState --value "$unit") in inactive | failed | '') false ;; esac; }
+
+# `alone WAIT`: no unit is at work, nor is one begun as long as this shell lives; an earlier one is waited for, WAIT
+# seconds. Status 75: it has not ended, which is printed; 74: nobody can be kept out.
+alone() {
+    end=$(($(date +%s) + $1))
+    install -d -m 0755 /run/levier || return 74
+    # The lock is for those who come at the same time; the look at the unit for one whose starter is gone.
+    exec 9> /run/levier/packages.lock
+    flock -w "$1" 9 || { echo "$not_ended"; return 75; }
+    while running; do
+        [ "$(date +%s)" -lt "$end" ] || { echo "$not_ended"; return 75; }
+        sleep 0.2
+    done
+}
 
 # What a unit needs; removed after it, as is an empty directory.
 prepare() {
@@ -45,15 +61,7 @@ prepare() {
 # `work WAIT LIMIT`: runs $script as the unit for at most LIMIT seconds, once an earlier one has ended, for which it waits
 # WAIT seconds. Prints what it printed. Status 75: something else works on the packages; 74: nothing could be begun.
 work() {
-    end=$(($(date +%s) + $1))
-    install -d -m 0755 /run/levier || return 74
-    # The lock is for those who come at the same time; the look at the unit for one whose starter is gone.
-    exec 9> /run/levier/packages.lock
-    flock -w "$1" 9 || { echo "$not_ended"; return 75; }
-    while running; do
-        [ "$(date +%s)" -lt "$end" ] || { echo "$not_ended"; return 75; }
-        sleep 0.2
-    done
+    alone "$1" || return
     prepare || return 74
     # The mount is the unit's own: nobody else on the host sees the policy, and it ends with the unit. systemd makes an
     # empty file to mount on, which means nothing to those who ask; it goes when the unit ends, however that ends.

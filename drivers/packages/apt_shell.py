@@ -52,7 +52,10 @@ class AptShell:
         """A function that changes nothing has ended. Safe to repeat. Raises Rejected on another status, if `check`."""
         call = shlex.join([function, *arguments])
         result = self.host.run(f"{_text('apt.sh')}\n{call}\n", timeout_s=self.limits.read_s, check=False)
-        if check and result.exit_status:
+        return self._checked(function, result) if check else result
+
+    def _checked(self, function: str, result: CommandResult) -> CommandResult:
+        if result.exit_status:
             said = (result.stderr or result.stdout).strip()[-500:]
             raise Rejected(
                 f"{self.name}: {function} failed with status {result.exit_status}: {said}",
@@ -82,6 +85,16 @@ class AptShell:
             )
         return result
 
-    def installed(self) -> InstalledPackages:
-        """The package database. Safe to repeat."""
-        return parse_installed(self.read("installed").stdout)
+    def installed(self, *, wait_s: float | None = None) -> InstalledPackages:
+        """The package database while no unit works on it. Safe to repeat.
+
+        One whose worker is gone is waited for, `lock_s` unless told otherwise: what is read under its hands is true for
+        a moment only. Raises Busy when that takes too long.
+        """
+        wait = round(self.limits.lock_s if wait_s is None else wait_s)
+        result = self.host.run(
+            f"{_text('apt.sh')}\ninstalled {wait}\n", timeout_s=wait + self.limits.read_s, check=False
+        )
+        if result.exit_status == LOCKED:
+            raise busy_error(self.name, result.stdout)
+        return parse_installed(self._checked("installed", result).stdout)

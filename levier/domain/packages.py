@@ -89,7 +89,7 @@ class PackageManager(Protocol):
     """
 
     def installed(self) -> InstalledPackages:
-        """What is on the host. Changes nothing."""
+        """What is on the host, once no call of Levier's works on it, its caller alive or dead. Changes nothing."""
         ...
 
     def refresh(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -239,24 +239,29 @@ def _waits(rig: Rig) -> bool:
     return not rig.host.run("test -e /run/lvt-waits", check=False).exit_status
 
 
-@pytest.fixture
-def slow(rig: Rig, asked: list[str]) -> Iterator[Rig]:
-    """`lvt-slow` is being installed by a worker that has lost its connection; it waits until /run/lvt-go is there."""
+def _lose_the_worker(rig: Rig, package: str, *, when: Callable[[], bool], what: str) -> None:
+    """A worker that installed the package has lost its connection at that moment; its unit is still at work."""
     other = open_host(rig.container.target())
     ended: list[type[BaseException]] = []
 
     def install() -> None:
         try:
-            AptPackages(other, name=_NAME).ensure_installed(["lvt-slow"])
+            AptPackages(other, name=_NAME).ensure_installed([package])
         except OutcomeUnknown as error:
             ended.append(type(error))
 
     worker = threading.Thread(target=install)
     worker.start()
-    wait_until(lambda: _waits(rig), what="lvt-slow in its script")
+    wait_until(when, what=what)
     other.close()
     worker.join()
     assert ended == [OutcomeUnknown]
+
+
+@pytest.fixture
+def slow(rig: Rig, asked: list[str]) -> Iterator[Rig]:
+    """`lvt-slow` is being installed by a worker that has lost its connection; it waits until /run/lvt-go is there."""
+    _lose_the_worker(rig, "lvt-slow", when=lambda: _waits(rig), what="lvt-slow in its script")
     yield rig
     rig.host.run("rm -f /run/lvt-waits /run/lvt-go")
 
@@ -268,6 +273,21 @@ def test_a_run_that_lost_its_worker_goes_on_and_is_waited_for(slow: Rig, asked: 
     slow.packages.ensure_installed(["lvt-slow"])
     assert slow.packages.installed().has("lvt-slow")
     assert len([path for path in asked if "lvt-slow" in path]) == 1
+
+
+def test_an_undo_waits_for_a_run_that_lost_its_worker_before_anything_was_unpacked(rig: Rig) -> None:
+    before, packages = rig.packages.installed(), threading.Event()
+    rig.host.run("apt-get clean")  # of what an earlier test has fetched
+    with served(rig.archive, rig.container.name, packages=packages) as asked, ThreadPoolExecutor() as threads:
+        _lose_the_worker(rig, "lvt-tool", when=lambda: any("/pool/" in path for path in asked), what="a fetch")
+        with pytest.raises(Busy, match=r"a1-01: .*has not ended"):
+            rig.impatient(lock_s=1, work_s=1).restore(before)
+        with pytest.raises(Busy, match=r"a1-01: .*has not ended"):
+            rig.impatient(lock_s=1).ensure_removed(["lvt-tool"])
+        undone = threads.submit(rig.packages.restore, before)
+        packages.set()
+        assert undone.result().removed == {"lvt-tool": "1.0", "lvt-base": "1.0"}
+    assert rig.packages.installed() == before
 
 
 @pytest.mark.parametrize("then", ["completed", "undone"])

@@ -134,28 +134,38 @@ class _Handler(SimpleHTTPRequestHandler):
         server = self.server
         assert isinstance(server, _Server)
         server.requests.append(self.path)
+        if "/pool/" in self.path:
+            server.packages.wait()
         super().do_GET()
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, namespace: str, directory: Path) -> None:
+    def __init__(self, namespace: str, directory: Path, packages: threading.Event) -> None:
         super().__init__(("127.0.0.1", PORT), partial(_Handler, directory=str(directory)), bind_and_activate=False)
         self.socket.close()
         self.socket = listening_socket(Path("/run/netns", namespace), ("127.0.0.1", PORT))
         self.requests: list[str] = []
+        self.packages = packages
 
 
 @contextmanager
-def served(directory: Path, namespace: str) -> Iterator[list[str]]:
-    """The directory is at `URL` inside the namespace; the paths that were asked for."""
-    server = _Server(namespace, directory)
+def served(directory: Path, namespace: str, *, packages: threading.Event | None = None) -> Iterator[list[str]]:
+    """The directory is at `URL` inside the namespace; the paths that were asked for.
+
+    `packages`: only once it is set is a package given to those who ask; lists are at any time.
+    """
+    if packages is None:
+        packages = threading.Event()
+        packages.set()
+    server = _Server(namespace, directory, packages)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
         yield server.requests
     finally:
+        packages.set()
         server.shutdown()
         thread.join()
         server.server_close()
