@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterable
 from importlib import resources
 from typing import Any
 
@@ -103,6 +104,16 @@ def ensure_absent(host: RemoteHost, identity: str) -> bool:
     """The bundle is not on the host; whether it was. Safe to repeat. Raises Conflict while a link points to it."""
     answer, _ = _ask(host, {"action": "absent", "identity": identity}, timeout_s=_TIMEOUT_S * 5)
     return bool(answer["was_present"])
+
+
+def ensure_only(host: RemoteHost, identities: Iterable[str]) -> tuple[str, ...]:
+    """No bundle is on the host but those of `identities` and those in use, nor a part of one; which were removed.
+
+    For the undo of an `ensure_unpacked` whose outcome is open: nobody knows what it unpacked. Safe to repeat. Raises
+    Busy while it is still at it.
+    """
+    answer, _ = _ask(host, {"action": "only", "identities": sorted(identities)}, timeout_s=_TIMEOUT_S * 5)
+    return tuple(answer["removed"])
 
 
 def current(host: RemoteHost, component: str) -> str | None:

@@ -294,16 +294,37 @@ def absent(shelf: Shelf, request: dict[str, Any]) -> dict[str, Any]:
         users = sorted(component for component, used in shelf.links().items() if used == identity)
         if users:
             raise Failure("in-use", f"{identity} is in use by {', '.join(users)}")
-        for part in shelf.releases.glob(".fetch-*"):
-            part.unlink()  # of an attempt that is not gone on with
-        target = shelf.releases / identity
-        if not target.exists():
-            return {"was_present": False}
-        doomed = shelf.releases / f".removing-{identity}"
-        target.rename(doomed)
-        flush(shelf.releases)
-        shutil.rmtree(doomed)
-        return {"was_present": True}
+        remove_parts(shelf)
+        there = (shelf.releases / identity).exists()
+        if there:
+            remove(shelf, identity)
+        return {"was_present": there}
+
+
+def only(shelf: Shelf, request: dict[str, Any]) -> dict[str, Any]:
+    """No complete bundle is there but those of `identities` and what is in use, nor half of one."""
+    with shelf.held():
+        remove_parts(shelf)
+        kept = {*request["identities"], *shelf.links().values()}
+        doomed = sorted(path.name for path in shelf.releases.iterdir() if path.name not in kept)
+        removed = [name for name in doomed if not name.startswith(".") and shelf.marker(name) is not None]
+        for identity in removed:
+            remove(shelf, identity)
+        return {"removed": removed}
+
+
+def remove_parts(shelf: Shelf) -> None:
+    """Nothing is there of an attempt that is not gone on with."""
+    for part in shelf.releases.glob(".fetch-*"):
+        part.unlink()
+
+
+def remove(shelf: Shelf, identity: str) -> None:
+    """The bundle is gone; at no moment half of it was there by its name."""
+    doomed = shelf.releases / f".removing-{identity}"
+    (shelf.releases / identity).rename(doomed)
+    flush(shelf.releases)
+    shutil.rmtree(doomed)
 
 
 def turn(shelf: Shelf, request: dict[str, Any]) -> dict[str, Any]:
@@ -342,6 +363,7 @@ ACTIONS: dict[str, Callable[[Shelf, dict[str, Any]], dict[str, Any]]] = {
     "observe": observe,
     "unpack": unpack,
     "absent": absent,
+    "only": only,
     "turn": turn,
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from drivers.baseline import verify_clock
-from drivers.bundle.host import ensure_absent, ensure_unpacked, observe
+from drivers.bundle.host import ensure_absent, ensure_only, ensure_unpacked, observe
 from drivers.packages import open_packages
 from levier.domain import install_plan
 from levier.domain.errors import Rejected
@@ -107,10 +107,13 @@ def _remove_bundle(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     """The host has no release that it did not have before, unless links from before lead to it.
 
     They led nowhere then: somebody had taken the release away under running services, and is not helped by doing so
-    again.
+    again. Which release it was, the log says or the host: Levier's shelf may hold another build by now, or none.
     """
-    identity, host = ctx.cloud.bundle(ctx.site, ctx.node).manifest.identity, ctx.own_host()
-    if identity in checkpoint.before.get("identities", ()) or identity in observe(host).links.values():
+    before, host = checkpoint.before.get("identities", ()), ctx.own_host()
+    if checkpoint.outputs is None:
+        return {"changed": list(ensure_only(host, before))}
+    identity = str(checkpoint.outputs["identity"])
+    if identity in before or identity in observe(host).links.values():
         return {"changed": []}
     return {"changed": [identity] if ensure_absent(host, identity) else []}
 
