@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 import openstack
@@ -14,7 +15,16 @@ from openstack.connection import Connection
 from requests import Response
 from requests.adapters import HTTPAdapter
 
-from levier.domain.errors import AuthFailed, Busy, Conflict, NotFound, OutcomeUnknown, Rejected, Unreachable
+from levier.domain.errors import (
+    AuthFailed,
+    Busy,
+    Conflict,
+    LevierError,
+    NotFound,
+    OutcomeUnknown,
+    Rejected,
+    Unreachable,
+)
 from levier.domain.permit import Permit
 
 TIMEOUT_S = 60
@@ -39,8 +49,8 @@ class CloudLogin:
 def cloud_connection(login: CloudLogin, permit: Permit) -> Iterator[Connection]:
     """The cloud's APIs; `permit` is asked before each request. Closed at the end.
 
-    Within the block openstacksdk's errors become those of levier.domain.errors: a request that may have been carried
-    out without its answer arriving is OutcomeUnknown.
+    Within the block the errors of openstacksdk and of keystoneauth below it become those of levier.domain.errors: a
+    request that may have been carried out without its answer arriving is OutcomeUnknown.
     """
     connection = openstack.connect(
         load_yaml_config=False,
@@ -60,23 +70,54 @@ def cloud_connection(login: CloudLogin, permit: Permit) -> Iterator[Connection]:
     _ask_before_each(connection, permit)
     try:
         yield connection
-    except (keystone.Unauthorized, keystone.MissingAuthPlugin) as error:
-        raise AuthFailed(
-            f"{login.auth_url} refuses {login.username}: {error}", hint="see the cloud's secrets"
-        ) from error
-    except (keystone.ConnectFailure, keystone.DiscoveryFailure) as error:
-        raise Unreachable(f"the cloud's API does not answer: {error}", hint=f"is {login.auth_url} served?") from error
-    except (keystone.RetriableConnectionFailure, keystone.ConnectTimeout) as error:
-        raise OutcomeUnknown(f"the cloud's API gave no answer: {error}") from error
-    except exceptions.NotFoundException as error:
-        raise NotFound(f"the cloud does not know it: {error}") from error
-    except exceptions.ConflictException as error:
-        raise Conflict(f"the cloud refuses: {error}", hint="look at it with openstack") from error
-    except exceptions.HttpException as error:
-        kind = Busy if error.status_code in _BUSY else Rejected
-        raise kind(f"the cloud's API refuses: {error}", hint="see the service's log on its host") from error
+    except (keystone.ClientException, keystone.RetriableConnectionFailure) as error:
+        raise _of_keystoneauth(error, login) from error
+    except exceptions.SDKException as error:
+        raise _of_the_sdk(error) from error
     finally:
         connection.close()
+
+
+def service_failed(error: LevierError) -> bool:
+    """Whether the error is a service's word that it failed itself (5xx): it answers, but does nothing it is asked."""
+    return (_status(error.__cause__) or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _status(error: BaseException | None) -> int | None:
+    """The HTTP status that came as an error, of whichever of the two libraries; None when there was no answer."""
+    if isinstance(error, keystone.HttpError):
+        return int(error.http_status)
+    return error.status_code if isinstance(error, exceptions.HttpException) else None
+
+
+def _of_keystoneauth(error: Exception, login: CloudLogin) -> LevierError:
+    """As an error of this project: what happens on the way to a service, the login included."""
+    if isinstance(error, keystone.Unauthorized | keystone.MissingAuthPlugin):
+        return AuthFailed(f"{login.auth_url} refuses {login.username}: {error}", hint="see the cloud's secrets")
+    if isinstance(error, keystone.HttpError):
+        return _refusal(error)
+    if isinstance(error, keystone.ConnectFailure | keystone.DiscoveryFailure):
+        return Unreachable(f"the cloud's API does not answer: {error}", hint=f"is {login.auth_url} served?")
+    if isinstance(error, keystone.SSLError):
+        return Unreachable(f"the cloud's API is not trusted: {error}", hint="see the cloud's certificates")
+    if isinstance(error, keystone.CatalogException):
+        return Rejected(f"the cloud's catalogue lacks a service: {error}", hint="openstack catalog list")
+    # Whatever else: it may have been on its way already.
+    return OutcomeUnknown(f"the cloud's API gave no answer: {error}")
+
+
+def _of_the_sdk(error: exceptions.SDKException) -> LevierError:
+    """As an error of this project: what a service answers."""
+    if isinstance(error, exceptions.NotFoundException):
+        return NotFound(f"the cloud does not know it: {error}")
+    if isinstance(error, exceptions.ConflictException):
+        return Conflict(f"the cloud refuses: {error}", hint="look at it with openstack")
+    return _refusal(error)
+
+
+def _refusal(error: Exception) -> Rejected:
+    kind = Busy if _status(error) in _BUSY else Rejected
+    return kind(f"the cloud's API refuses: {error}", hint="see the service's log on its host")
 
 
 def _ask_before_each(connection: Connection, permit: Permit) -> None:

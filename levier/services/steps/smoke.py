@@ -8,12 +8,22 @@ from collections.abc import Callable
 from openstack.connection import Connection
 
 from drivers.openstack import consoles, images, networks, projects, servers, volumes
+from drivers.openstack.connection import service_failed
 from drivers.openstack.images import ImageSpec
 from drivers.openstack.networks import NetworkSpec
 from drivers.openstack.servers import ServerSpec, ServerState
 from drivers.openstack.sweeping import COMPUTE, IMAGE, NETWORK, VOLUME
 from levier.domain import install_plan, smoke
-from levier.domain.errors import AuthFailed, Busy, Conflict, NotFound, OutcomeUnknown, Rejected, Unreachable
+from levier.domain.errors import (
+    AuthFailed,
+    Busy,
+    Conflict,
+    LevierError,
+    NotFound,
+    OutcomeUnknown,
+    Rejected,
+    Unreachable,
+)
 from levier.domain.operation import JsonMap
 from levier.domain.smoke import Check, GuestReport, lacking, read_console
 from levier.saga.step import Checkpoint, Undo, step
@@ -33,7 +43,14 @@ _PROXY_PORT = 6080
 _COMMAND_LINE = "console=tty0 console=ttyS0 quiet no_timer_check mitigations=off"
 _EMPTY_DISK = bytes(1 << 20)
 _SILENT = (Unreachable, OutcomeUnknown, Busy, AuthFailed, NotFound)
-"""How a cloud that is half dead answers."""
+"""How a cloud that is half dead answers; or with a status of 5xx."""
+
+
+def _silence(error: LevierError) -> str:
+    """Why a cloud that is half dead keeps what there is. Raises the error when it is the answer of one that is well."""
+    if isinstance(error, _SILENT) or service_failed(error):
+        return str(error)
+    raise error
 
 
 # --- prepare ---------------------------------------------------------------------------------------------------------
@@ -43,8 +60,8 @@ def _remove_all(ctx: NodeContext, _checkpoint: Checkpoint) -> JsonMap:
     """Nothing of the test is in the cloud; what a cloud that does not answer keeps is told."""
     try:
         swept = SmokeTest(ctx).remove(timeout_s=UNDONE_S, check=ctx.guard)
-    except _SILENT as error:
-        return {"removed": [], "left": [f"whatever there is: {error}"]}
+    except LevierError as error:
+        return {"removed": [], "left": [f"whatever there is: {_silence(error)}"]}
     return {"removed": list(swept.removed), "left": list(swept.left)}
 
 
@@ -122,8 +139,8 @@ def _remove_server(ctx: NodeContext, _checkpoint: Checkpoint) -> JsonMap:
         with test.admin() as cloud:
             project = projects.find_project(cloud, test.name)
             gone = project is None or _server_gone(test, cloud, project, check=ctx.guard)
-    except _SILENT as error:
-        return {"left": [f"server {test.own_name}: {error}"]}
+    except LevierError as error:
+        return {"left": [f"server {test.own_name}: {_silence(error)}"]}
     return {"left": [] if gone else [f"server {test.own_name}"]}
 
 
@@ -264,8 +281,8 @@ def _remove_volume(ctx: NodeContext, _checkpoint: Checkpoint) -> JsonMap:
                 return project is None or not volumes.delete_volumes(cloud, project, name=test.own_name)
 
             gone = wait_for(look, timeout_s=UNDONE_S, check=ctx.guard) is not None
-    except _SILENT as error:
-        return {"left": [f"volume {test.own_name}: {error}"]}
+    except LevierError as error:
+        return {"left": [f"volume {test.own_name}: {_silence(error)}"]}
     return {"left": [] if gone else [f"volume {test.own_name}"]}
 
 
