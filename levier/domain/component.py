@@ -151,6 +151,8 @@ class UnitSpec(_Frozen):
     """The unit's name."""
     template: TemplateName | None = None
     """The template of the unit file."""
+    restarts: Annotated[bool, Strict()] = True
+    """Whether it is restarted when one of the component's files changes; otherwise it is only enabled and started."""
 
 
 class Database(_Frozen):

@@ -61,6 +61,8 @@ class RenderedComponent(BaseModel):
     """Configuration files, then unit files, in the order of writing."""
     units: tuple[str, ...]
     """Units to enable and start, in order."""
+    steady_units: tuple[str, ...] = ()
+    """Those of them that stay as they are when files change: a restart would cost what others build on."""
     actions: tuple[Action, ...]
     health: Health | None
     drain: Command | None
@@ -92,6 +94,7 @@ def render_component(
         origins={key: each.origin for key, each in settings.chosen.items()},
         files=tuple(files),
         units=tuple(each.name for each in component.units),
+        steady_units=tuple(each.name for each in component.units if not each.restarts),
         actions=tuple(_action(each, text) for each in component.actions),
         health=_health(component.health, text) if component.health else None,
         drain=_command(component.drain, text) if component.drain else None,

@@ -93,6 +93,24 @@ def test_a_template_that_asks_for_what_is_not_there_fails(tmp_path: Path, templa
     assert words in str(caught.value)
 
 
+def test_a_unit_that_must_not_be_restarted_says_so(tmp_path: Path) -> None:
+    units = "units: [{name: heat.service}, {name: heat-engine.service, restarts: false}]\nsettings:"
+    components = load_components([folder(tmp_path, NOT_SHIPPED.replace("settings:", units, 1))])
+    site = site_in(ONE_NIC)
+    view = view_site(site, components, ONE_NIC_ADDRESSES)
+    heat = render_component(components, "heat", site=site, view=view, host="one")
+    assert heat.units == ("heat.service", "heat-engine.service")
+    assert heat.steady_units == ("heat-engine.service",)
+
+
+def test_another_host_restarts_the_bridges_of_all_and_the_switch_of_none() -> None:
+    alone = ONE_NIC[: ONE_NIC.index("  - name: two")]
+    before, after = (rendered(site_in(text), "one", "openvswitch") for text in (alone, ONE_NIC))
+    changed = {file.path for file in after.files if file.restarts} - {f.path for f in before.files if f in after.files}
+    assert changed == {"/etc/levier/openvswitch/bridges"}
+    assert set(after.units) - set(after.steady_units) == {"levier-bridges.service"}
+
+
 def test_a_secret_in_a_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
     site = site_in(ONE_NIC)
     components = load_components([folder(tmp_path, NOT_SHIPPED.replace('"0640"', '"0644"'))])
