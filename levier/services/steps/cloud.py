@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from openstack.connection import Connection
@@ -15,6 +15,7 @@ from drivers.openstack.connection import cloud_connection
 from drivers.openstack.zones import ensure_zones, find_zones, restore_zones
 from levier.domain import install_plan
 from levier.domain.component import Component
+from levier.domain.component_placement import components_of
 from levier.domain.errors import Conflict, Rejected
 from levier.domain.operation import JsonMap
 from levier.saga.step import Checkpoint, step
@@ -177,17 +178,43 @@ def zones(ctx: NodeContext) -> JsonMap:
         return {"changed": list(ensure_zones(cloud, wanted))}
 
 
+def refuse_to_forget_load(ctx: NodeContext) -> None:
+    """Databases that this operation gave another schema may go back to their dumps. Raises Conflict while the cloud
+    carries load: a service that is given its database of then knows nothing of what was made since."""
+    own = components_of(ctx.site, ctx.node, ctx.cloud.components)
+    steps = [install_plan.act(each.name, action.name) for each in own for action in each.actions if action.dump_before]
+    changed = [words for step in steps for words in ctx.outputs_if_any(step).get("changed", ())]
+    if not changed:
+        return
+    with _cloud(ctx) as cloud:
+        load = [words for node in ctx.site.nodes for words in _load(cloud, node.name, ctx.cloud.on(ctx.site, node))]
+    if load:
+        raise Conflict(
+            f"{ctx.operation} changed the {', the '.join(changed)}: undone, the databases are those of before it, and "
+            f"what was made since is lost. The cloud carries {_some(load)}",
+            hint="delete that load, then resume the operation; or skip this step, if all of it is older than the "
+            "operation",
+        )
+
+
 def refuse_load(ctx: NodeContext) -> None:
     """The host carries no server and stores no volume. Raises Conflict naming what it carries."""
     own = ctx.cloud.on(ctx.site, ctx.node)
     if not own & {_COMPUTE, _VOLUME}:
         return
     with _cloud(ctx) as cloud:
-        load = [f"server {name}" for name in (servers_on(cloud, ctx.name) if _COMPUTE in own else ())]
-        load += [f"volume {name}" for name in (volumes_on(cloud, ctx.name) if _VOLUME in own else ())]
+        load = _load(cloud, ctx.name, own)
     if load:
         raise Conflict(
-            f"{ctx.name} carries load that would be lost: {', '.join(load[:_SHOWN])}"
-            + (f" and {len(load) - _SHOWN} more" if len(load) > _SHOWN else ""),
+            f"{ctx.name} carries load that would be lost: {_some(load)}",
             hint="move or delete it, then resume the operation",
         )
+
+
+def _load(cloud: Connection, host: str, components: Collection[str]) -> list[str]:
+    load = [f"server {name}" for name in (servers_on(cloud, host) if _COMPUTE in components else ())]
+    return load + [f"volume {name}" for name in (volumes_on(cloud, host) if _VOLUME in components else ())]
+
+
+def _some(load: list[str]) -> str:
+    return ", ".join(load[:_SHOWN]) + (f" and {len(load) - _SHOWN} more" if len(load) > _SHOWN else "")
