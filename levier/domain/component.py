@@ -29,7 +29,8 @@ Word = Annotated[str, Strict(), AfterValidator(_WORD)]
 TemplateName = Annotated[str, Strict(), AfterValidator(_RELATIVE)]
 UnitName = Annotated[str, Strict(), AfterValidator(_UNIT)]
 Family = Annotated[str, Strict(), AfterValidator(_FAMILY)]
-Port = Annotated[int, Strict(), Field(ge=1, le=65535)]
+HIGHEST_PORT = 65_535
+Port = Annotated[int, Strict(), Field(ge=1, le=HIGHEST_PORT)]
 TimeoutSeconds = Annotated[float, Strict(), Field(gt=0, le=86_400)]
 Argv = Annotated[tuple[Annotated[str, Strict()], ...], Field(min_length=1)]
 """A program and its arguments, each a template; no shell reads them."""
@@ -371,6 +372,8 @@ class Component(_Frozen):
     """Services in keystone's catalogue."""
     ports: tuple[Port, ...] = ()
     """TCP ports that it listens on beside those of its services in the catalogue."""
+    computed_ports: Annotated[str, Strict()] | None = None
+    """A template of further TCP ports, separated by blanks: those that follow from what else the site has."""
     actions: tuple[Action, ...] = ()
     """What is done once, in this order."""
     health: Health | None = None
@@ -408,7 +411,7 @@ class Component(_Frozen):
 
     @property
     def tcp_ports(self) -> tuple[int, ...]:
-        """Every TCP port that it listens on, on each of its hosts."""
+        """Every TCP port that it listens on whatever the site has, on each of its hosts."""
         return (*self.ports, *(service.endpoint.port for service in self.catalog))
 
     @property

@@ -220,9 +220,10 @@ def _refuse_taken_ports(ctx: NodeContext, component: Component, host: RemoteHost
 
     Of a component that runs already the ports are taken by itself.
     """
-    if not component.tcp_ports or any(s.active for s in observe_units(host, [u.name for u in component.units])):
+    ports = _rendered(ctx, component).ports
+    if not ports or any(s.active for s in observe_units(host, [u.name for u in component.units])):
         return
-    taken = listeners(host, component.tcp_ports)
+    taken = listeners(host, ports)
     if taken:
         words = ", ".join(f"port {port} is taken by {program}" for port, program in taken.items())
         raise Conflict(
