@@ -287,12 +287,12 @@ class HttpCheck(_Frozen):
 
 
 class Health(_Frozen):
-    """What is true of a component that serves, on each of its hosts; its units run besides."""
+    """What is true of a component that serves, on each of its hosts; all its units are active besides."""
 
     http: HttpCheck | None = None
     """A request from the host itself."""
     command: Argv | None = None
-    """A program that exits with 0."""
+    """A program that exits with 0; asked once the request was answered, where both are given."""
     expect: Annotated[str, Strict()] | None = None
     """A regular expression that the program's output contains; a template."""
     user: Line = "root"
