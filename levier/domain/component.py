@@ -6,6 +6,7 @@ docs/components.md and never sees the value of a secret (docs/decisions/0166).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
@@ -335,6 +336,26 @@ class Setting(_Frozen):
         return self
 
 
+class Companion(_Frozen):
+    """What hosts of another component cannot do without because of how this component is set."""
+
+    hosts_with: HostLabel
+    """The other component."""
+    need: Annotated[tuple[HostLabel, ...], Field(min_length=1)]
+    """One of these components beside it; the first is the one that is proposed."""
+    when: dict[Word, JsonValue] = Field(default_factory=dict)
+    """Settings of this component with these values; the need exists where all have them."""
+    when_filled: tuple[Word, ...] = ()
+    """Settings of this component that are not empty; likewise."""
+    why: Line
+    """What the other component's hosts cannot do else, in one line."""
+
+    def is_needed(self, settings: Mapping[str, JsonValue]) -> bool:
+        """Whether the need exists where this component has these settings. Pure."""
+        given = all(settings[name] == value for name, value in self.when.items())
+        return given and all(settings[name] for name in self.when_filled)
+
+
 class Component(_Frozen):
     """One deployable piece."""
 
@@ -350,6 +371,8 @@ class Component(_Frozen):
     """Components that must serve before on the same host."""
     after: tuple[HostLabel, ...] = ()
     """Components that serve before on the same host where it runs them."""
+    companions: tuple[Companion, ...] = ()
+    """What hosts of other components need because of how this one is set."""
     software: Software = Software()
     """Where its programs come from."""
     users: tuple[SystemUser, ...] = ()
@@ -395,6 +418,9 @@ class Component(_Frozen):
         missing = sorted(set(asked) - known)
         if missing:
             raise refuse(f"the secret {missing[0]} is not declared", "expected it under secrets: or uses_secrets:")
+        chosen = {name for each in self.companions for name in (*each.when, *each.when_filled)}
+        if unknown := sorted(chosen - self.settings.keys()):
+            raise refuse(f"companions: there is no setting {unknown[0]}", "expected one of those under settings:")
         return self
 
     def _names(self) -> list[tuple[str, list[str]]]:
