@@ -105,7 +105,8 @@ def install_stages(
     """
     if missing := missing_needs(site, components):
         raise InvalidRequest(
-            f"the site cannot work: {'; '.join(missing)}", hint="give hosts the roles that are missing"
+            f"the site cannot work: {'; '.join(missing)}",
+            hint="give hosts the roles, and roles the components (`also:`), that are missing",
         )
     layout = _Layout(site, components)
     if not layout.hosts:

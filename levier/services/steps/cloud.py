@@ -170,7 +170,8 @@ def _restore_zones(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
 def zones(ctx: NodeContext) -> JsonMap:
     """Each zone of the site is an availability zone with the compute hosts in it that are up. Safe to repeat.
 
-    One that is not fell out of the operation, or is down since; it joins its zone with the next installation.
+    A host that came from another zone has left that one. Raises Conflict when it carries servers. One that is not up
+    fell out of the operation, or is down since; it joins its zone with the next installation.
     """
     with _cloud(ctx) as cloud:
         up = computes_up(cloud)

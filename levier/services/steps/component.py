@@ -21,7 +21,7 @@ from drivers.host import (
     stop_again,
 )
 from levier.domain import install_plan
-from levier.domain.component import Action, Component, HttpCheck
+from levier.domain.component import Action, Argv, Component, Health, HttpCheck
 from levier.domain.errors import Busy, Conflict, Rejected
 from levier.domain.operation import JsonMap
 from levier.domain.ssh import CommandResult, RemoteHost
@@ -218,11 +218,11 @@ def _refuse_taken_ports(ctx: NodeContext, component: Component, host: RemoteHost
 
     Of a component that runs already, or is about to, the ports are taken by itself.
     """
-    if not component.tcp_ports or not all(
-        state.stopped for state in observe_units(host, [unit.name for unit in component.units])
-    ):
+    ports = _rendered(ctx, component).ports
+    states = observe_units(host, [unit.name for unit in component.units])
+    if not ports or not all(state.stopped for state in states):
         return
-    taken = listeners(host, component.tcp_ports)
+    taken = listeners(host, ports)
     if taken:
         words = ", ".join(f"port {port} is taken by {program}" for port, program in taken.items())
         raise Conflict(
@@ -233,9 +233,7 @@ def _refuse_taken_ports(ctx: NodeContext, component: Component, host: RemoteHost
 
 def _wait_until_healthy(ctx: NodeContext, host: RemoteHost, rendered: RenderedComponent) -> float:
     """Seconds until the component was healthy. Raises Rejected with what it said last. A slow host has longer."""
-    health = rendered.health
-    if health is None:
-        return 0.0
+    health = rendered.health or Health()
     seen = [""]
 
     def look() -> bool:
@@ -244,22 +242,29 @@ def _wait_until_healthy(ctx: NodeContext, host: RemoteHost, rendered: RenderedCo
 
     waited = wait_on(host, look, timeout_s=health.within_s, check=ctx.check)
     if waited.seconds is None:
-        said = complaints(host, rendered.units)
+        said = f"; {complaints(host, rendered.units)}" if rendered.units else ""
         raise Rejected(
-            f"{rendered.component} on {ctx.name} is not healthy after {waited.limit_s:.0f} s: {seen[0]}; {said}",
-            hint=f"on {ctx.name}: journalctl -u {' -u '.join(rendered.units)}",
+            f"{rendered.component} on {ctx.name} is not healthy after {waited.limit_s:.0f} s: {seen[0]}{said}",
+            hint=f"on {ctx.name}: journalctl {' '.join(f'-u {unit}' for unit in rendered.units)}".rstrip(),
         )
     return round(waited.seconds, 1)
 
 
 def _healthy(host: RemoteHost, rendered: RenderedComponent) -> tuple[bool, str]:
-    health = rendered.health
-    assert health is not None  # noqa: S101 - its caller asks
+    """Whether all its units are active and every check of it holds; else the first thing that is not so."""
+    states = observe_units(host, rendered.units) if rendered.units else ()
+    if resting := [state.name for state in states if not state.active]:
+        return False, f"{', '.join(resting)} {'is' if len(resting) == 1 else 'are'} not active"
+    health = rendered.health or Health()
     if health.http is not None:
-        return _answers(host, health.http)
-    if health.command is None:
-        return True, ""
-    script = shell_script(health.command, user=health.user, environment_file=health.environment_file)
+        healthy, said = _answers(host, health.http)
+        if not healthy:
+            return False, said
+    return (True, "") if health.command is None else _passes(host, health, health.command)
+
+
+def _passes(host: RemoteHost, health: Health, command: Argv) -> tuple[bool, str]:
+    script = shell_script(command, user=health.user, environment_file=health.environment_file)
     if health.expect is not None:
         script = f"({script}) | grep -E -- {shlex.quote(health.expect)}"
     result = host.run(script, timeout_s=_HEALTH_TIMEOUT_S, check=False)
