@@ -92,6 +92,7 @@ def configure(component: Component) -> NodeStep:
             changed += [f"link to {identity}"] if turned else []
         changed += put(host, wanted)
         forget_unchanged(host, name=_kept(ctx, component))
+        ctx.cloud.keep_rendered(rendered, revision=ctx.terms.revision, fence=ctx.fence)
         return {"changed": changed, "files": [file.path for file in rendered.files]}
 
     return do

@@ -194,6 +194,7 @@ def test_a_component_that_is_not_shipped_is_installed_like_the_others(cloud: Clo
     (shown,) = cloud.terminal.json("config", "show", CONTROLLER, "notice")["components"]
     (file,) = (each for each in shown["files"] if each["path"].endswith("notice.conf"))
     assert "connection = mysql+pymysql://notice:***@" in file["content"]
+    assert shown["written"], "the installation kept what it wrote"
 
 
 def test_again_changes_nothing_and_says_so(cloud: CloudInstallation) -> None:
