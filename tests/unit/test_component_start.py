@@ -34,7 +34,7 @@ class Host:
         self.commands.append(command)
         last = command.rstrip().splitlines()[-1]
         if last.startswith("observe"):
-            lines = [f"{unit} enabled {self._state(unit)} 1000.0\n" for unit in last.split()[1:]]
+            lines = [f"{unit} enabled {self._state(unit)} 1000.0 1f0c\n" for unit in last.split()[1:]]
             return CommandResult(0, "".join(lines), "", 0.0)
         if command == "ss -Hltnp":
             return CommandResult(0, self.sockets, "", 0.0)
