@@ -10,7 +10,7 @@ from openstack.connection import Connection
 from drivers.openstack import catalog as keystone
 from drivers.openstack.access import find_credential, new_credential, remove_credential
 from drivers.openstack.catalog import CatalogItem, Found
-from drivers.openstack.computes import compute_state, computes_up, forget_compute, servers_on, volumes_on
+from drivers.openstack.computes import compute_report, computes_up, forget_compute, servers_on, volumes_on
 from drivers.openstack.connection import cloud_connection
 from drivers.openstack.zones import ensure_zones, find_zones, restore_zones
 from levier.domain import install_plan
@@ -111,7 +111,8 @@ def access(ctx: NodeContext) -> JsonMap:
 
 def _registration_before(ctx: NodeContext) -> JsonMap:
     with _cloud(ctx) as cloud:
-        return {"state": compute_state(cloud, ctx.name)}
+        report = compute_report(cloud, ctx.name)
+    return {"state": None if report is None else report.state}
 
 
 def _forget_compute(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
@@ -130,19 +131,21 @@ def _forget_compute(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     before=_registration_before,
 )
 def registered(ctx: NodeContext) -> JsonMap:
-    """Nova sees the host's compute service up. Safe to repeat. Raises Rejected with how nova sees it."""
-    state: str | None = None
+    """Nova sees the host's compute service up, and heard of it meanwhile: what it said a minute ago may be the last.
+
+    Safe to repeat. Raises Rejected with how nova sees it.
+    """
     with _cloud(ctx) as cloud:
-        before = compute_state(cloud, ctx.name)
+        before = now = compute_report(cloud, ctx.name)
 
         def look() -> bool:
-            nonlocal state
-            state = compute_state(cloud, ctx.name)
-            return state == "up"
+            nonlocal now
+            now = compute_report(cloud, ctx.name)
+            return now is not None and now.state == "up" and (before is None or now.heard != before.heard)
 
         waited = wait_on(ctx.own_host(), look, timeout_s=_REGISTRATION_S, check=ctx.check)
         if waited.seconds is None:
-            seen = "nova has never heard of it" if state is None else f"nova sees it {state}"
+            seen = "nova has never heard of it" if now is None else f"nova sees it {now.state}, heard of at {now.heard}"
             raise Rejected(
                 f"the compute host {ctx.name} did not register within {waited.limit_s:.0f} s: {seen}",
                 hint=f"on {ctx.name}: journalctl -u {_UNIT}",
