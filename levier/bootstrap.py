@@ -87,7 +87,8 @@ def wire(
     boot_store = BootStore(engine)
     boot_entries = BootEntries(boot_store, seal=seal, dhcp=SiteDhcp(settings, sites))
     releases = Releases(ReleaseCatalogue(shipped_directory(), settings.release_definitions), settings.bundle_cache)
-    cloud = Cloud(installed_components(), releases, store, addresses, settings.boot_port)
+    written = ConfigurationStore(engine)
+    cloud = Cloud(installed_components(), releases, store, addresses, written, settings.boot_port)
     provisioning = Provisioning(nodes, addresses, boot_entries, store, settings.image_cache, settings.patience, cloud)
     step_log = open_log(settings.database_url) if open_log else SqlStepLog(engine)
     saga = Saga(step_log, now, __version__, lease_s=settings.patience.lease_s)
@@ -109,7 +110,7 @@ def wire(
     return Services(
         settings=settings,
         sites=sites,
-        configurations=Configurations(sites, addresses, ConfigurationStore(engine)),
+        configurations=Configurations(sites, addresses, written),
         cloud_access=CloudAccess(cloud, sites),
         inventory=inventory,
         operations=operations,

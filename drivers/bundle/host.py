@@ -116,6 +116,11 @@ def ensure_only(host: RemoteHost, identities: Iterable[str]) -> tuple[str, ...]:
     return tuple(answer["removed"])
 
 
+def link(component: str) -> str:
+    """Where a component's link to its release is on a host."""
+    return f"{ROOT}/current/{component}"
+
+
 def current(host: RemoteHost, component: str) -> str | None:
     """Identity of the bundle that `component` uses; None when it uses none."""
     return observe(host).links.get(component)

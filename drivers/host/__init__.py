@@ -1,9 +1,19 @@
 """What runs on a host and how it is configured: users, directories, files, systemd units. Over any RemoteHost."""
 
-from drivers.host.configuration import Directory, File, HostConfiguration, User, forget, keep, put, put_back
+from drivers.host.configuration import (
+    Directory,
+    File,
+    HostConfiguration,
+    User,
+    forget,
+    forget_unchanged,
+    keep,
+    put,
+    put_back,
+)
 from drivers.host.pace import slowness
 from drivers.host.ports import listeners
-from drivers.host.units import UnitState, complaints, ensure_running, observe_units, put_units_back
+from drivers.host.units import UnitState, complaints, ensure_running, observe_units, run_again, stop_again
 
 __all__ = [
     "Directory",
@@ -14,11 +24,13 @@ __all__ = [
     "complaints",
     "ensure_running",
     "forget",
+    "forget_unchanged",
     "keep",
     "listeners",
     "observe_units",
     "put",
     "put_back",
-    "put_units_back",
+    "run_again",
     "slowness",
+    "stop_again",
 ]

@@ -89,12 +89,23 @@ def put(host: RemoteHost, wanted: HostConfiguration) -> tuple[str, ...]:
 
 
 def put_back(host: RemoteHost, *, name: str) -> tuple[str, ...]:
-    """What was kept under `name` is in its place again, and no longer kept; what was changed. Safe to repeat."""
+    """What was kept under `name` is in its place again, and no longer kept; what was changed. Safe to repeat.
+
+    What is as it was kept is left alone.
+    """
     return tuple(_run(host, f"put_back {shlex.quote(f'{KEPT}/{name}')}", []))
 
 
+def forget_unchanged(host: RemoteHost, *, name: str) -> None:
+    """Nothing is kept under `name` if everything is as it was kept: there is nothing to put back. Safe to repeat."""
+    _run(host, f"forget_unchanged {shlex.quote(f'{KEPT}/{name}')}", [])
+
+
 def forget(host: RemoteHost, file: str) -> None:
-    """The file below `KEPT` is not there, nor half of it, nor directories that held nothing else. Safe to repeat."""
+    """The file below `KEPT` is not there, nor what belongs to it, nor directories that held nothing else.
+
+    Safe to repeat.
+    """
     _run(host, f"forget {shlex.quote(file)}", [])
 
 

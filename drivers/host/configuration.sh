@@ -76,6 +76,38 @@ end_processes() {
     done
 }
 
+# same A B: two files or links of the same content, owner and mode.
+same() {
+    [ "$(stat -c '%F %a %u %g' -- "$1" 2>/dev/null)" = "$(stat -c '%F %a %u %g' -- "$2" 2>/dev/null)" ] || return 1
+    if [ -L "$1" ]; then [ "$(readlink -- "$1")" = "$(readlink -- "$2")" ]; else cmp -s -- "$1" "$2"; fi
+}
+
+# unchanged PLACE: everything is as it was kept there.
+unchanged() {
+    while read -r kind what a b c name; do
+        case "$kind $what" in
+        "user present") getent passwd "$a" >/dev/null || return 1 ;;
+        "user absent") if getent passwd "$a" >/dev/null; then return 1; fi ;;
+        "directory present") [ "$(stat -c '%a %U %G' -- "$name" 2>/dev/null)" = "$a $b $c" ] || return 1 ;;
+        "directory absent") [ ! -e "$a" ] || return 1 ;;
+        *) # a file, whose name is what follows the first two words
+            name=$a${b:+ $b}${c:+ $c}${name:+ $name}
+            if [ "$what" = absent ]; then [ ! -e "$name" ] && [ ! -L "$name" ] || return 1
+            else same "$1/$what" "$name" || return 1; fi ;;
+        esac
+    done < "$1/manifest"
+}
+
+# forget_unchanged PLACE: it is gone if everything is as it was kept there.
+forget_unchanged() {
+    if [ -e "$1" ] && unchanged "$1"; then
+        rm -rf -- "$1.gone"
+        mv -T -- "$1" "$1.gone"
+        rm -rf -- "$1.gone"
+        remove_bare "$(dirname -- "$1")"
+    fi
+}
+
 # put_back PLACE: users, directories and files are as they were kept. Prints what was changed.
 put_back() {
     rm -rf -- "$1.part" "$1.gone"
@@ -86,6 +118,7 @@ put_back() {
         if [ "$what" = absent ]; then
             if [ -e "$name" ] || [ -L "$name" ]; then rm -f -- "$name"; echo "$name"; fi
         else
+            same "$1/$what" "$name" && continue
             mkdir -p -- "$(dirname -- "$name")"
             rm -f -- "$name.levier-back"
             cp -a -- "$1/$what" "$name.levier-back"
@@ -118,9 +151,9 @@ put_back() {
     remove_bare "$(dirname -- "$1")"
 }
 
-# forget FILE: it is not there, whole or half, nor directories that held nothing else.
+# forget FILE: it is not there, whole or half, nor its description, nor directories that held nothing else.
 forget() {
-    rm -f -- "$1" "$1.part"
+    rm -f -- "$1" "$1.part" "$1.schema"
     remove_bare "$(dirname -- "$1")"
 }
 

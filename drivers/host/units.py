@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,6 +15,7 @@ _TIMEOUT_S = 240.0
 _SLACK_S = 0.1
 """Two clocks of one host are read one after the other."""
 _ENABLED = frozenset({"enabled", "enabled-runtime"})
+_STOPPED = frozenset({"inactive", "failed"})
 _FAILED_LINES = 15
 _COMPLAINTS = 4
 _COMPLAINT_LENGTH = 300
@@ -32,6 +33,10 @@ class UnitState(BaseModel):
     """There is such a unit."""
     age_s: float
     """Seconds since it became active; without meaning unless it is."""
+    stopped: bool = False
+    """It neither runs nor is about to: one that starts, or waits to be started again, is not stopped."""
+    invocation: str = ""
+    """Another one with every start (systemd.exec(5), INVOCATION_ID)."""
 
 
 def observe_units(host: RemoteHost, units: Sequence[str]) -> tuple[UnitState, ...]:
@@ -42,42 +47,65 @@ def observe_units(host: RemoteHost, units: Sequence[str]) -> tuple[UnitState, ..
     return tuple(_state(line) for line in lines)
 
 
-def ensure_running(host: RemoteHost, units: Sequence[str], *, files: Iterable[str] = ()) -> tuple[str, ...]:
+def ensure_running(
+    host: RemoteHost, units: Sequence[str], *, files: Iterable[str] = (), steady: Collection[str] = ()
+) -> tuple[str, ...]:
     """Every unit is enabled and active, and became so after `files` were written; those that were (re)started.
 
-    Safe to repeat: a unit that runs with its configuration of now is left alone. Raises Rejected with the end of its
+    Those of them that are `steady` do not read the files: such a one runs on, however old. Safe to repeat: a unit that runs with its configuration of now is left alone. Raises Rejected with the end of its
     journal when a unit does not come up.
     """
-    changed_s = _newest(host, files)
+    changed_s = _newest(host, files, "Y")
     host.run("systemctl daemon-reload", timeout_s=_TIMEOUT_S)
     started = []
     for state in observe_units(host, units):
         if not state.enabled:
             host.run(f"systemctl enable --quiet -- {shlex.quote(state.name)}", timeout_s=_TIMEOUT_S)
-        if not state.active or state.age_s + _SLACK_S > changed_s:
+        stale = state.name not in steady and state.age_s + _SLACK_S > changed_s
+        if not state.active or stale:
             _start(host, state.name)
             started.append(state.name)
     return tuple(started)
 
 
-def put_units_back(host: RemoteHost, before: Sequence[UnitState]) -> tuple[str, ...]:
-    """The units run and are enabled as they were `before`; those that were changed, last one first. Safe to repeat."""
+def stop_again(host: RemoteHost, before: Sequence[UnitState]) -> tuple[str, ...]:
+    """The units are enabled as `before`, and none runs that did not then, or that was started again since.
+
+    Those that were changed, last one first. One that was started again runs with a configuration that goes next:
+    `run_again` starts it with the earlier one. Safe to repeat.
+    """
     changed = []
     now = {state.name: state for state in observe_units(host, [each.name for each in before])}
     for old in reversed(before):
         name, present = shlex.quote(old.name), now[old.name]
-        if present.active and not old.active:
+        if not present.stopped and not (old.active and present.invocation == old.invocation):
             host.run(f"systemctl stop -- {name}", timeout_s=_TIMEOUT_S)
             changed.append(old.name)
         if present.enabled != old.enabled and present.known:
             verb = "enable" if old.enabled else "disable"
             host.run(f"systemctl {verb} --quiet -- {name}", timeout_s=_TIMEOUT_S)
             changed.append(old.name)
-        if old.active and present.known:
-            _start(host, old.name)
-            changed.append(old.name)
         host.run(f"systemctl reset-failed -- {name}", check=False)
     return tuple(dict.fromkeys(changed))
+
+
+def run_again(host: RemoteHost, before: Sequence[UnitState], *, files: Iterable[str] = ()) -> tuple[str, ...]:
+    """The units that ran `before` run, with `files` as they are in their places now; those that were started.
+
+    One that was not started again since has what it read then, and is left alone. Safe to repeat. Raises Rejected with
+    the end of its journal when a unit does not come up.
+    """
+    host.run("systemctl daemon-reload", timeout_s=_TIMEOUT_S)
+    placed_s = _newest(host, files, "Z")
+    started = []
+    now = {state.name: state for state in observe_units(host, [each.name for each in before])}
+    for old in (each for each in before if each.active and now[each.name].known):
+        present = now[old.name]
+        older = present.invocation != old.invocation and present.age_s + _SLACK_S > placed_s
+        if not present.active or older:
+            _start(host, old.name)
+            started.append(old.name)
+    return tuple(started)
 
 
 def complaints(host: RemoteHost, units: Sequence[str]) -> str:
@@ -117,17 +145,23 @@ def _start(host: RemoteHost, unit: str) -> None:
         )
 
 
-def _newest(host: RemoteHost, files: Iterable[str]) -> float:
-    """Seconds since the newest of the files was written."""
+def _newest(host: RemoteHost, files: Iterable[str], what: str) -> float:
+    """Seconds since the newest of the files was written (`what` Y) or put in its place (Z)."""
     paths = list(files)
-    return float(_run(host, f"newest {shlex.join(paths)}")[0]) if paths else float("inf")
+    return float(_run(host, f"newest {what} {shlex.join(paths)}")[0]) if paths else float("inf")
 
 
 def _state(line: str) -> UnitState:
     try:
-        name, file, active, age_s = line.split(" ")
+        name, file, active, age_s, invocation = line.split(" ")
         return UnitState(
-            name=name, enabled=file in _ENABLED, active=active == "active", known=file != "absent", age_s=float(age_s)
+            name=name,
+            enabled=file in _ENABLED,
+            active=active == "active",
+            known=file != "absent",
+            age_s=float(age_s),
+            stopped=active in _STOPPED,
+            invocation=invocation,
         )
     except ValueError as error:
         raise MalformedReply(f"the state of a unit cannot be read: {line!r}", hint="Ask the host again.") from error

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from openstack.compute.v2.service import Service
 from openstack.connection import Connection
 
 
-def compute_state(cloud: Connection, host: str) -> str | None:
-    """How nova sees the host's compute service: `up` or `down`; None when it has never heard of it. Safe to repeat."""
+@dataclass(frozen=True, slots=True)
+class ComputeReport:
+    """How nova sees a compute service."""
+
+    state: str
+    """`up` or `down`: whether it was heard of within a minute (nova, service_down_time)."""
+    heard: str
+    """When it was heard of last, by nova's clock."""
+
+
+def compute_report(cloud: Connection, host: str) -> ComputeReport | None:
+    """How nova sees the host's compute service; None when it has never heard of it. Safe to repeat."""
     service = _service(cloud, host)
-    return None if service is None else str(service.state)
+    return None if service is None else ComputeReport(str(service.state), str(service.updated_at))
 
 
 def computes_up(cloud: Connection) -> frozenset[str]:

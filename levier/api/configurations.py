@@ -30,5 +30,8 @@ def configuration(
     component: Annotated[str | None, Query()] = None,
     revision: Annotated[int | None, Query()] = None,
 ) -> dict[str, Any]:
-    """The files of a host, or of one component there, with *** for every secret."""
+    """The files of a host, or of one component there, with *** for every secret; `written` of what was put there so.
+
+    With a revision: what was written with it. Without one, or where nothing was: what would be written now.
+    """
     return services.configurations.show(host, component, revision=revision)

@@ -6,6 +6,7 @@ docs/components.md and never sees the value of a secret (docs/decisions/0166).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
@@ -29,7 +30,8 @@ Word = Annotated[str, Strict(), AfterValidator(_WORD)]
 TemplateName = Annotated[str, Strict(), AfterValidator(_RELATIVE)]
 UnitName = Annotated[str, Strict(), AfterValidator(_UNIT)]
 Family = Annotated[str, Strict(), AfterValidator(_FAMILY)]
-Port = Annotated[int, Strict(), Field(ge=1, le=65535)]
+HIGHEST_PORT = 65_535
+Port = Annotated[int, Strict(), Field(ge=1, le=HIGHEST_PORT)]
 TimeoutSeconds = Annotated[float, Strict(), Field(gt=0, le=86_400)]
 Argv = Annotated[tuple[Annotated[str, Strict()], ...], Field(min_length=1)]
 """A program and its arguments, each a template; no shell reads them."""
@@ -288,12 +290,12 @@ class HttpCheck(_Frozen):
 
 
 class Health(_Frozen):
-    """What is true of a component that serves, on each of its hosts; its units run besides."""
+    """What is true of a component that serves, on each of its hosts; all its units are active besides."""
 
     http: HttpCheck | None = None
     """A request from the host itself."""
     command: Argv | None = None
-    """A program that exits with 0."""
+    """A program that exits with 0; asked once the request was answered, where both are given."""
     expect: Annotated[str, Strict()] | None = None
     """A regular expression that the program's output contains; a template."""
     user: Line = "root"
@@ -336,6 +338,26 @@ class Setting(_Frozen):
         return self
 
 
+class Companion(_Frozen):
+    """What hosts of another component cannot do without because of how this component is set."""
+
+    hosts_with: HostLabel
+    """The other component."""
+    need: Annotated[tuple[HostLabel, ...], Field(min_length=1)]
+    """One of these components beside it; the first is the one that is proposed."""
+    when: dict[Word, JsonValue] = Field(default_factory=dict)
+    """Settings of this component with these values; the need exists where all have them."""
+    when_filled: tuple[Word, ...] = ()
+    """Settings of this component that are not empty; likewise."""
+    why: Line
+    """What the other component's hosts cannot do else, in one line."""
+
+    def is_needed(self, settings: Mapping[str, JsonValue]) -> bool:
+        """Whether the need exists where this component has these settings. Pure."""
+        given = all(settings[name] == value for name, value in self.when.items())
+        return given and all(settings[name] for name in self.when_filled)
+
+
 class Component(_Frozen):
     """One deployable piece."""
 
@@ -351,6 +373,8 @@ class Component(_Frozen):
     """Components that must serve before on the same host."""
     after: tuple[HostLabel, ...] = ()
     """Components that serve before on the same host where it runs them."""
+    companions: tuple[Companion, ...] = ()
+    """What hosts of other components need because of how this one is set."""
     software: Software = Software()
     """Where its programs come from."""
     users: tuple[SystemUser, ...] = ()
@@ -373,6 +397,8 @@ class Component(_Frozen):
     """Services in keystone's catalogue."""
     ports: tuple[Port, ...] = ()
     """TCP ports that it listens on beside those of its services in the catalogue."""
+    computed_ports: Annotated[str, Strict()] | None = None
+    """A template of further TCP ports, separated by blanks: those that follow from what else the site has."""
     actions: tuple[Action, ...] = ()
     """What is done once, in this order."""
     health: Health | None = None
@@ -394,6 +420,9 @@ class Component(_Frozen):
         missing = sorted(set(asked) - known)
         if missing:
             raise refuse(f"the secret {missing[0]} is not declared", "expected it under secrets: or uses_secrets:")
+        chosen = {name for each in self.companions for name in (*each.when, *each.when_filled)}
+        if unknown := sorted(chosen - self.settings.keys()):
+            raise refuse(f"companions: there is no setting {unknown[0]}", "expected one of those under settings:")
         return self
 
     def _names(self) -> list[tuple[str, list[str]]]:
@@ -410,7 +439,7 @@ class Component(_Frozen):
 
     @property
     def tcp_ports(self) -> tuple[int, ...]:
-        """Every TCP port that it listens on, on each of its hosts."""
+        """Every TCP port that it listens on whatever the site has, on each of its hosts."""
         return (*self.ports, *(service.endpoint.port for service in self.catalog))
 
     @property

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
-from levier.domain.component import Component
+from levier.domain.component import Companion, Component
+from levier.domain.component_settings import effective_settings
 from levier.domain.errors import InvalidRequest, NotFound
 from levier.domain.problems import closest
 from levier.domain.site import Node, Site
 
 Components = Mapping[str, Component]
 """All components there are, by name."""
+
+_SHOWN = 5
 
 
 def components_of(site: Site, node: Node, components: Components) -> tuple[Component, ...]:
@@ -58,7 +61,10 @@ def component_named(components: Components, name: str) -> Component:
 
 
 def missing_needs(site: Site, components: Components) -> tuple[str, ...]:
-    """One sentence for each need that no host of the site meets, or not the host itself; empty without any. Pure."""
+    """One sentence for each need that no host of the site meets, or not the host itself; empty without any. Pure.
+
+    A component's companions are such needs too.
+    """
     placed = {node.name: {each.name: each for each in components_of(site, node, components)} for node in site.nodes}
     anywhere = {name for own in placed.values() for name in own}
     sentences: set[str] = set()
@@ -67,4 +73,28 @@ def missing_needs(site: Site, components: Components) -> tuple[str, ...]:
             nowhere = set(component.needs) - anywhere
             sentences |= {f"{component.name} needs {need}, which no host runs" for need in nowhere}
             sentences |= {f"{component.name} needs {need} on {host} too" for need in set(component.beside) - own.keys()}
-    return tuple(sorted(sentences))
+    return (*sorted(sentences), *dict.fromkeys(_companions_missing(site, placed)))
+
+
+def _companions_missing(site: Site, placed: Mapping[str, Mapping[str, Component]]) -> Iterator[str]:
+    for host, own in placed.items():
+        for component in own.values():
+            settings = effective_settings(site, site.node(host), component).values if component.companions else {}
+            for companion in component.companions:
+                without = [
+                    name
+                    for name, there in placed.items()
+                    if companion.hosts_with in there and not there.keys() & set(companion.need)
+                ]
+                if without and companion.is_needed(settings):
+                    yield _lacking(companion, without)
+
+
+def _lacking(companion: Companion, hosts: Sequence[str]) -> str:
+    some = ", ".join(hosts[:_SHOWN]) + (f" and {len(hosts) - _SHOWN} more" if len(hosts) > _SHOWN else "")
+    verb, pronoun = ("needs", "it") if len(hosts) == 1 else ("need", "them")
+    wanted = companion.need[0]
+    return (
+        f"{some} {verb} {wanted} beside {companion.hosts_with}, else {companion.why} "
+        f"(give {pronoun} a role with `also: [{wanted}]`)"
+    )

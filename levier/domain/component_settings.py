@@ -9,7 +9,9 @@ from typing import Any
 from pydantic import JsonValue
 
 from levier.domain.component import Component, FileFormat, FileSpec, setting_error
+from levier.domain.errors import InvalidRequest
 from levier.domain.problems import Finding, Path, closest, suggest
+from levier.domain.release import parse_release_name
 from levier.domain.site import Node, Site
 from levier.domain.site_document import Entry, root_of
 
@@ -18,6 +20,9 @@ CONFIG = "config"
 
 KnownOptions = Mapping[str, Mapping[str, frozenset[str]]]
 """Options of a release: whose (`nova`) → section → options."""
+
+ReleaseOptions = Mapping[str, KnownOptions]
+"""The same by series of releases."""
 
 RawConfig = Mapping[str, Mapping[str, Mapping[str, JsonValue]]]
 
@@ -80,11 +85,14 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def settings_findings(
-    document: object, components: Mapping[str, Component], known_options: KnownOptions | None = None
+    document: object, components: Mapping[str, Component], options: ReleaseOptions
 ) -> tuple[Finding, ...]:
-    """Every component, setting, file and option of a plain site document that does not exist or fit. Pure."""
+    """Every component, setting, file and option of a plain site document that does not exist or fit. Pure.
+
+    Options are those of the site's own release: where there is no list of them, none is accepted.
+    """
     root = root_of(document)
-    checker = _Checker(components, known_options or {})
+    checker = _Checker(components, options, _series(root.content.get("release"), options))
     levels = (root, *root.entries("zones"), *root.entries("roles"), *root.entries("nodes"))
     return (
         *(finding for level in levels for finding in checker.settings(level)),
@@ -92,10 +100,20 @@ def settings_findings(
     )
 
 
+def _series(release: object, options: ReleaseOptions) -> str:
+    """The series of the release; the newest one for a site that names none, or nothing that is a release."""
+    try:
+        return parse_release_name(release if isinstance(release, str) else "").series
+    except InvalidRequest:
+        return max(options, default="")
+
+
 @dataclass(frozen=True, slots=True)
 class _Checker:
     components: Mapping[str, Component]
-    known_options: KnownOptions
+    options: ReleaseOptions
+    series: str
+    """The series whose options the site's files may have."""
 
     def role(self, role: Entry) -> Iterator[Finding]:
         for key in ("components", "also", "without"):
@@ -147,8 +165,18 @@ class _Checker:
                 yield Finding((*config.path, name), message, _near(name, files, listed), at_key=True)
             elif sections is None:
                 yield Finding((*config.path, name), "this is no mapping", "expected section → option → value")
+            elif self._is_unlisted(files[name]):
+                yield self._unlisted((*config.path, name))
             else:
                 yield from self._sections(files[name], sections)
+
+    def _is_unlisted(self, file: FileSpec) -> bool:
+        """Only other series' lists have its options. A program that is in no list is checked in no series."""
+        return self.series not in self.options and any(file.options in each for each in self.options.values())
+
+    def _unlisted(self, path: Path) -> Finding:
+        message = f"Levier has no list of the options of {self.series}, so none can be checked"
+        return Finding(path, message, f"expected a release of {' or '.join(sorted(self.options))}", at_key=True)
 
     def _sections(self, file: FileSpec, sections: Entry) -> Iterator[Finding]:
         for name in sections.content:
@@ -156,7 +184,7 @@ class _Checker:
             if options is None:
                 yield Finding((*sections.path, name), "this is no mapping", "expected option → value")
                 continue
-            known = self.known_options.get(file.options or "", {}).get(name)
+            known = self.options.get(self.series, {}).get(file.options or "", {}).get(name)
             for option, value in options.content.items():
                 yield from _option_findings((*options.path, option), option, value, known)
 

@@ -30,7 +30,7 @@ COMPUTE = "nova-compute"
 
 REACH = "reach-host"
 TAKE = ("acquire-lease", REACH)
-"""What is done on a host that is ready; others are expanded."""
+"""What is done on a host that is ready; others are expanded, and reached then."""
 SOURCES = "package-sources"
 PACKAGES = "install-packages"
 UNPACK = "unpack-bundle"
@@ -99,18 +99,20 @@ def install_stages(
 ) -> tuple[InstallStage, ...]:
     """The stages of an installation of `site` on the nodes that have roles, in order; none is empty.
 
-    `to_expand` are the nodes that are not ready: theirs is the sequence `expand` first. Raises InvalidRequest when no
-    node has a role, or a component needs another that no host runs; NotFound for an unknown component.
+    `to_expand` are the nodes that are not ready: theirs is the sequence `expand` first, and their clocks have to be as
+    right as others'. Raises InvalidRequest when no node has a role, or a component needs another that no host runs;
+    NotFound for an unknown component.
     """
     if missing := missing_needs(site, components):
         raise InvalidRequest(
-            f"the site cannot work: {'; '.join(missing)}", hint="give hosts the roles that are missing"
+            f"the site cannot work: {'; '.join(missing)}",
+            hint="give hosts the roles, and roles the components (`also:`), that are missing",
         )
     layout = _Layout(site, components)
     if not layout.hosts:
         raise InvalidRequest("no node has a role", hint="give nodes roles: such as [controller] in the site file")
     hosts = layout.hosts
-    takes = [(step, host) for host in hosts for step in (expand if host in to_expand else TAKE)]
+    takes = [(step, host) for host in hosts for step in ((*expand, REACH) if host in to_expand else TAKE)]
     stages = [
         InstallStage("hosts", tuple(takes)),
         InstallStage("software", tuple((step, host) for host in hosts for step in (SOURCES, PACKAGES, UNPACK))),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from drivers.bundle import Bundle
 from drivers.host import Directory, File, HostConfiguration, User
@@ -13,7 +13,9 @@ from levier.domain.component import Component, FileFormat
 from levier.domain.component_placement import component_named
 from levier.domain.errors import InvalidRequest, NotFound
 from levier.domain.install_plan import COMPUTE, IDENTITY
+from levier.domain.operation import Fence
 from levier.domain.site import Node, Site
+from levier.saga.store_patience import StorePatience, patient
 from levier.services.components import (
     ComponentSet,
     RenderedComponent,
@@ -39,6 +41,7 @@ from levier.services.components.view import PROXY
 from levier.services.releases import Releases
 from levier.services.secrets import SecretStore
 from levier.store.addresses import AddressStore
+from levier.store.configurations import ConfigurationStore
 
 ADMIN = "admin"
 ADMIN_SECRET = "keystone.admin"  # noqa: S105 - the name of it
@@ -60,8 +63,17 @@ class Cloud:
     releases: Releases
     secrets: SecretStore
     addresses: AddressStore
+    configurations: ConfigurationStore
     boot_port: int
     """TCP port of the boot service, which serves bundles too."""
+
+    def patient(self, patience: StorePatience) -> Cloud:
+        """This cloud, waiting for the database where it is away: for steps."""
+        return replace(
+            self,
+            addresses=patient(self.addresses, patience),
+            configurations=patient(self.configurations, patience),
+        )
 
     # --- what is to be ----------------------------------------------------------------------------------------------
 
@@ -73,6 +85,11 @@ class Cloud:
     def rendered(self, site: Site, host: str, component: str) -> RenderedComponent:
         """The component on the host, secrets as references. Raises InvalidRequest as rendering does."""
         return render_component(self.components, component, site=site, view=self.view(site), host=host)
+
+    def keep_rendered(self, rendered: RenderedComponent, *, revision: int, fence: Fence) -> None:
+        """What was written to the component's host is kept with the revision; `config show --revision` shows it."""
+        content = rendered.model_dump(mode="json")
+        self.configurations.keep(revision, rendered.host, rendered.component, content, fence=fence)
 
     def configuration(self, rendered: RenderedComponent, view: SiteView) -> HostConfiguration:
         """Users, directories and files of the component on the host, with its secrets, which exist afterwards."""

@@ -1,4 +1,4 @@
-"""The rendered configuration of hosts: shown with secrets masked, kept with its revision with secrets as references."""
+"""The configuration of hosts: what would be written now, and what was written with a revision; secrets are masked."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from levier.services.sites import Sites
 from levier.store.addresses import AddressStore
 from levier.store.configurations import ConfigurationStore
 
+_Found = tuple[int, tuple[RenderedComponent, ...], tuple[RenderedComponent, ...]]
+"""A revision's number, the components to show, those that were written with it."""
+
 
 class Configurations:
     """What each component's files are on each host."""
@@ -25,37 +28,48 @@ class Configurations:
         self._addresses = addresses
         self._store = store
 
-    def rendered(self, host: str, *, revision: int | None = None) -> tuple[int, tuple[RenderedComponent, ...]]:
-        """The revision's number (the newest without one) and every component of `host`, secrets as references.
+    def rendered(self, host: str, site: Site) -> tuple[RenderedComponent, ...]:
+        """Every component of `host` as an installation would write it now, secrets as references.
 
-        It is kept with the revision from now on. Safe to repeat: what a revision says of a host changes only with the
-        addresses of its hosts and with the components themselves. Raises NotFound, InvalidRequest as rendering does.
+        It changes with the addresses of the site's hosts and with the components themselves. Raises NotFound,
+        InvalidRequest as rendering does.
         """
-        number, site = self._sites.current() if revision is None else (revision, self._sites.site(revision))
         node = _host(site, host)
         components = installed_components()
         allocated = {(each.node, each.network): each.address for each in self._addresses.list()}
         view = view_site(site, components, allocated)
-        found = tuple(
+        return tuple(
             render_component(components, each.name, site=site, view=view, host=host)
             for each in components_of(site, node, components)
         )
-        self._store.keep(number, host, [each.model_dump(mode="json") for each in found])
-        return number, found
 
-    def kept(self, host: str, revision: int) -> tuple[RenderedComponent, ...]:
-        """What was kept of `host` with the revision. Raises NotFound when it was never rendered."""
-        return tuple(RenderedComponent.model_validate(each) for each in self._store.get(revision, host))
+    def written(self, host: str, revision: int) -> tuple[RenderedComponent, ...]:
+        """The components that installations with the revision wrote to `host`, as they wrote them; maybe none."""
+        return tuple(RenderedComponent.model_validate(each) for each in self._store.list(revision, host))
 
     def show(self, host: str, component: str | None = None, *, revision: int | None = None) -> dict[str, Any]:
-        """The files of a host, or of one component there, as a person may see them: *** for every secret."""
-        number, found = self.rendered(host, revision=revision)
+        """The files of a host, or of one component there, as a person may see them: *** for every secret.
+
+        Of a `revision`: what was written with it, whatever components and addresses are by now; where nothing was, and
+        without one, what would be written now. Of each component `written` says whether it was, exactly so. Stores
+        nothing. Raises NotFound, InvalidRequest as rendering does.
+        """
+        number, found, written = self._of_newest(host) if revision is None else self._of_revision(host, revision)
         if component is not None:
-            wanted = tuple(each for each in found if each.component == component)
-            if not wanted:
-                raise _not_there(component, host, [each.component for each in found])
-            found = wanted
-        return {"host": host, "revision": number, "components": [_shown(each) for each in found]}
+            there = [each.component for each in found]
+            found = tuple(each for each in found if each.component == component)
+            if not found:
+                raise _not_there(component, host, there, only_written=revision is not None and bool(written))
+        components = [_shown(each, written=each in written) for each in found]
+        return {"host": host, "revision": number, "components": components}
+
+    def _of_newest(self, host: str) -> _Found:
+        number, site = self._sites.current()
+        return number, self.rendered(host, site), self.written(host, number)
+
+    def _of_revision(self, host: str, revision: int) -> _Found:
+        written = self.written(host, revision)
+        return revision, written or self.rendered(host, self._sites.site(revision)), written
 
     def components(self) -> list[dict[str, Any]]:
         """Every component there is."""
@@ -90,16 +104,20 @@ def _host(site: Site, name: str) -> Node:
     return node
 
 
-def _not_there(component: str, host: str, there: list[str]) -> NotFound:
+def _not_there(component: str, host: str, there: list[str], *, only_written: bool) -> NotFound:
     component_named(installed_components(), component)
     match = closest(component, there)
+    if only_written:
+        hint = f"did you mean {match!r}?" if match else f"these were: {', '.join(there)}"
+        return NotFound(f"{component} was not written to {host} with this revision", hint=hint)
     hint = f"did you mean {match!r}?" if match else f"{host} runs {', '.join(there)}"
     return NotFound(f"{component} does not run on {host}", hint=hint)
 
 
-def _shown(rendered: RenderedComponent) -> dict[str, Any]:
+def _shown(rendered: RenderedComponent, *, written: bool) -> dict[str, Any]:
     return {
         "component": rendered.component,
+        "written": written,
         "settings": {
             name: {"value": value, "from": rendered.origins[name]} for name, value in rendered.settings.items()
         },

@@ -55,6 +55,7 @@ class Provisioning:
             nodes=patient(self.nodes, patience),
             addresses=patient(self.addresses, patience),
             boot_entries=patient(self.boot_entries, patience),
+            cloud=self.cloud and self.cloud.patient(patience),
         )
 
     # --- drivers ----------------------------------------------------------------------------------------------------

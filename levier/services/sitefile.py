@@ -63,10 +63,7 @@ def _component_findings(document: object) -> tuple[Finding, ...]:
     """What the file says of components that cannot be. Reading them takes a moment: only where it says anything."""
     if not isinstance(document, Mapping) or not _speaks_of_components(document):
         return ()
-    release = document.get("release")
-    return settings_findings(
-        document, installed_components(), known_options(release if isinstance(release, str) else "")
-    )
+    return settings_findings(document, installed_components(), known_options())
 
 
 def _speaks_of_components(document: Mapping[str, object]) -> bool:

@@ -144,16 +144,17 @@ class RevisionRow(Base):
 
 
 class ConfigurationRow(Base):
-    """The rendered configuration of a host in a revision, secrets as references."""
+    """What an installation wrote of a component to a host in a revision, secrets as references."""
 
     __tablename__ = "configuration"
 
     revision: Mapped[int] = mapped_column(ForeignKey("revision.number"), primary_key=True)
     host: Mapped[str] = mapped_column(_NAME, primary_key=True)
+    component: Mapped[str] = mapped_column(_NAME, primary_key=True)
     digest: Mapped[str] = mapped_column(String(64))
     """SHA-256 of `content`."""
     content: Mapped[str] = mapped_column(Text)
-    """JSON: every component with its files and commands."""
+    """JSON: the component with its files and commands."""
     at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 

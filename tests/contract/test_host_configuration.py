@@ -15,11 +15,13 @@ from drivers.host import (
     complaints,
     ensure_running,
     forget,
+    forget_unchanged,
     keep,
     observe_units,
     put,
     put_back,
-    put_units_back,
+    run_again,
+    stop_again,
 )
 from drivers.ssh import open_host
 from levier.domain.errors import Rejected
@@ -180,11 +182,136 @@ def test_a_unit_runs_with_the_configuration_of_now(host: RemoteHost) -> None:
     assert ensure_running(host, UNITS, files=paths) == (), "it is left alone"
     changed = File(path="/etc/clerk/clerk.conf", content=b"password = merrythought\n", group="clerk", mode=0o640)
     put(host, WANTED.model_copy(update={"files": (changed, *WANTED.files[1:])}))
+    assert ensure_running(host, UNITS, files=paths, steady=UNITS) == (), "it does not read them"
     assert ensure_running(host, UNITS, files=paths) == UNITS
-    put_units_back(host, before)
+    stop_again(host, before)
     (state,) = observe_units(host, UNITS)
     assert (state.enabled, state.active) == (False, False)
-    assert put_units_back(host, before) == (), "safe to repeat"
+    assert stop_again(host, before) == (), "safe to repeat"
+    assert run_again(host, before, files=paths) == (), "it did not run before"
+
+
+def test_a_unit_that_was_restarted_for_a_configuration_runs_with_the_earlier_one_again(host: RemoteHost) -> None:
+    keep(host, WANTED, name=OPERATION)
+    put(host, WANTED)
+    paths = [file.path for file in WANTED.files]
+    ensure_running(host, UNITS, files=paths)
+    before = observe_units(host, UNITS)
+    changed = File(path=paths[0], content=b"password = merrythought\n", group="clerk", mode=0o640)
+    second = WANTED.model_copy(update={"files": (changed, *WANTED.files[1:])})
+    keep(host, second, name="install-2/clerk")
+    put(host, second)
+    ensure_running(host, UNITS, files=paths)
+    assert said_since(host, before[0].invocation) == "password = merrythought"
+    assert stop_again(host, before) == UNITS
+    assert stop_again(host, before) == (), "safe to repeat"
+    assert put_back(host, name="install-2/clerk") == (paths[0],), "what is as it was is left alone"
+    assert run_again(host, before, files=paths) == UNITS
+    assert said_since(host, before[0].invocation) == "password = wishbone"
+    assert run_again(host, before, files=paths) == (), "safe to repeat"
+    assert ensure_running(host, UNITS, files=paths) == ()
+
+
+def test_a_unit_whose_stop_was_passed_over_is_restarted_with_the_earlier_configuration(host: RemoteHost) -> None:
+    """An operator may take the undo of a start out of the plan."""
+    keep(host, WANTED, name=OPERATION)
+    put(host, WANTED)
+    paths = [file.path for file in WANTED.files]
+    ensure_running(host, UNITS, files=paths)
+    before = observe_units(host, UNITS)
+    changed = File(path=paths[0], content=b"password = merrythought\n", group="clerk", mode=0o640)
+    keep(host, WANTED, name="install-2/clerk")
+    put(host, HostConfiguration(files=(changed,)))
+    ensure_running(host, UNITS, files=paths)
+    put_back(host, name="install-2/clerk")
+    assert run_again(host, before, files=paths) == UNITS
+    assert said_since(host, before[0].invocation) == "password = wishbone"
+
+
+def test_a_unit_that_was_not_touched_goes_on_when_its_files_come_back(host: RemoteHost) -> None:
+    keep(host, WANTED, name=OPERATION)
+    put(host, WANTED)
+    paths = [file.path for file in WANTED.files]
+    ensure_running(host, UNITS, files=paths)
+    before = observe_units(host, UNITS)
+    keep(host, WANTED, name="install-2/clerk")
+    put(host, HostConfiguration(files=(File(path=paths[0], content=b"new\n", group="clerk", mode=0o640),)))
+    assert stop_again(host, before) == ()
+    put_back(host, name="install-2/clerk")
+    assert run_again(host, before, files=paths) == ()
+    assert observe_units(host, UNITS)[0].invocation == before[0].invocation
+
+
+def test_a_unit_runs_with_the_release_that_its_link_names(host: RemoteHost) -> None:
+    put_link = "ln -sfT {0} /etc/clerk/release.new && mv -T /etc/clerk/release.new /etc/clerk/release"
+    keep(host, WANTED, name=OPERATION)
+    put(host, WANTED)
+    host.run(put_link.format("/usr/bin"))
+    files = [*(file.path for file in WANTED.files), "/etc/clerk/release"]
+    assert ensure_running(host, UNITS, files=files) == UNITS
+    assert ensure_running(host, UNITS, files=files) == ()
+    host.run(put_link.format("/usr/sbin"))
+    assert ensure_running(host, UNITS, files=files) == UNITS
+
+
+def test_a_unit_that_only_tries_to_start_is_stopped_too(host: RemoteHost) -> None:
+    unit = UNIT.replace(b"[Service]", b"[Service]\nType=notify\nNotifyAccess=all\nTimeoutStartSec=600")
+    wanted = WANTED.model_copy(update={"files": (*WANTED.files[:2], File(path=WANTED.files[2].path, content=unit))})
+    keep(host, wanted, name=OPERATION)
+    put(host, wanted)
+    before = observe_units(host, UNITS)
+    host.run("systemctl daemon-reload; systemctl start --no-block clerk.service")
+    host.run("until [ $(systemctl show -p ActiveState --value clerk.service) = activating ]; do sleep 0.1; done")
+    (state,) = observe_units(host, UNITS)
+    assert (state.active, state.stopped) == (False, False)
+    assert stop_again(host, before) == UNITS
+    assert observe_units(host, UNITS)[0].stopped
+
+
+def said_since(host: RemoteHost, earlier: str) -> str:
+    """What the clerk of now, another one than `earlier`, read when he was started."""
+    invocation = observe_units(host, UNITS)[0].invocation
+    assert invocation != earlier
+    script = f"until journalctl -o cat _SYSTEMD_INVOCATION_ID={invocation} | grep password; do sleep 0.1; done"
+    return host.run(script, timeout_s=60).stdout.strip()
+
+
+def test_what_is_kept_of_a_configuration_that_was_there_is_forgotten(host: RemoteHost) -> None:
+    keep(host, WANTED, name=OPERATION)
+    put(host, WANTED)
+    place = keep(host, WANTED, name="install-2/clerk")
+    forget_unchanged(host, name="install-2/clerk")
+    forget_unchanged(host, name="install-2/clerk")
+    assert host.run(f"test -e {place}", check=False).exit_status == 1
+    forget_unchanged(host, name=OPERATION)
+    assert put_back(host, name=OPERATION) != (), "what was changed stays kept"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "chmod 0600 /etc/motd",
+        "echo more >> /etc/motd",
+        "rm /etc/motd",
+        "ln -sf /etc/issue /etc/motd",
+        "chmod 0755 /etc/clerk",
+        "touch /etc/nobody",
+        "useradd --system nobody-else",
+    ],
+)
+def test_whatever_was_changed_stays_kept(host: RemoteHost, change: str) -> None:
+    extra = HostConfiguration(
+        users=(*WANTED.users, User(name="nobody-else")),
+        directories=WANTED.directories,
+        files=(*WANTED.files, File(path="/etc/nobody", content=b"")),
+    )
+    keep(host, WANTED, name=OPERATION)
+    put(host, WANTED)
+    place = keep(host, extra, name="install-2/clerk")
+    host.run(change)
+    forget_unchanged(host, name="install-2/clerk")
+    assert host.run(f"test -e {place}", check=False).exit_status == 0
+    put_back(host, name="install-2/clerk")
 
 
 def test_a_unit_that_fails_tells_its_last_words(host: RemoteHost) -> None:
@@ -200,7 +327,7 @@ def test_a_unit_that_fails_tells_its_last_words(host: RemoteHost) -> None:
     before = observe_units(host, UNITS)
     with pytest.raises(Rejected, match="the ink is dry"):
         ensure_running(host, UNITS)
-    put_units_back(host, before)
+    stop_again(host, before)
 
 
 COMPLAINS = b"""[Service]
@@ -233,7 +360,7 @@ def test_a_program_that_ends_again_and_again_is_told_by_its_complaints(host: Rem
     host.run("systemctl daemon-reload; systemctl start clerk.service")
     host.run("until [ $(systemctl show -p NRestarts --value clerk.service) -ge 2 ]; do sleep 0.1; done", timeout_s=60)
     said = complaints(host, UNITS)
-    put_units_back(host, before)
+    stop_again(host, before)
     assert re.match(r"started again ([2-9]|\d\d+) times; ", said)
     assert "The desk failed to open.|FileNotFoundError: no 'ink'" in said
     assert not {"INFO", "Traceback", "self.pot", "req-58f3"} & set(re.split(r"[ (|]", said))

@@ -146,6 +146,32 @@ def test_a_compute_host_that_does_not_register_falls_alone(cloud: CloudInstallat
     assert step_of(operation, "smoke-check", NEAR)["result"]["address"]
 
 
+def test_a_compute_host_that_nova_does_not_hear_of_falls_alone(cloud: CloudInstallation) -> None:
+    """It runs and talks to the message queue, where nobody listens to it."""
+    cloud.on(
+        CONTROLLER, "rabbitmqctl -q add_vhost aside && rabbitmqctl -q set_permissions -p aside nova '.*' '.*' '.*'"
+    )
+    unit, etc = "/etc/systemd/system/levier-nova-compute.service.d", "/etc/levier/nova-compute"
+    command = (
+        f"/opt/levier/current/nova-compute/bin/nova-compute --config-file {etc}/nova.conf --config-file {etc}/aside"
+    )
+    cloud.on(FAR, f"(echo '[DEFAULT]'; sed -n 's#^transport_url.*#&aside#p' {etc}/nova.conf) > {etc}/aside")
+    cloud.on(FAR, f"chgrp nova {etc}/aside; chmod 640 {etc}/aside")
+    cloud.on(FAR, f"mkdir {unit} && printf '[Service]\\nExecStart=\\nExecStart={command}\\n' > {unit}/aside.conf")
+    cloud.on(FAR, "systemctl daemon-reload; systemctl restart levier-nova-compute")
+    try:
+        answer, operation = cloud.install()
+    finally:
+        cloud.on(FAR, f"rm -r {unit} {etc}/aside; systemctl daemon-reload; systemctl restart levier-nova-compute")
+        cloud.on(CONTROLLER, "rabbitmqctl -q delete_vhost aside")
+    assert answer.status != 0
+    assert operation["state"] == "held"
+    assert failed(operation) == [("compute-registered", FAR)]
+    assert f"the compute host {FAR} did not register within" in answer.text
+    assert operation["outcomes"][FAR].startswith("undone")
+    assert {operation["outcomes"][each] for each in (CONTROLLER, NEAR)} == {"ready"}
+
+
 def test_a_server_that_ends_in_error_is_told_with_novas_fault(cloud: CloudInstallation) -> None:
     # QEMU itself is whole, so that libvirt is healthy; no machine can start.
     firmware = "/usr/share/seabios/bios-256k.bin"

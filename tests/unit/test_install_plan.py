@@ -86,7 +86,7 @@ def test_each_stage_builds_on_those_before_it() -> None:
 
 def test_a_node_that_is_not_ready_is_expanded_and_a_ready_one_is_taken() -> None:
     hosts = stages()[0].steps
-    assert [step for step, host in hosts if host == "n2"] == ["power-on", "boot-host"]
+    assert [step for step, host in hosts if host == "n2"] == ["power-on", "boot-host", "reach-host"]
     assert [step for step, host in hosts if host == "n1"] == list(TAKE)
 
 

@@ -31,32 +31,51 @@ def database_removal(database: Database) -> str:
 def database_dump(name: str, file: str) -> str:
     """Shell text after which `file` holds a complete, consistent dump of the database, readable by root only.
 
-    The file appears when it is complete. Safe to repeat: a later dump replaces it. Pure.
+    Beside it lies `file`.schema with the schema of then. The file appears when both are complete. Safe to repeat: a
+    dump that is there stays as it is, for it is the one of before the first attempt. Pure.
     """
     path = shlex.quote(file)
     dump = "mariadb-dump --single-transaction --routines --triggers --add-drop-database"
     return (
-        "set -eu\numask 077\n"
+        f"set -eu\numask 077\n{_alone(name)}\n[ ! -e {path} ] || exit 0\n"
         f'mkdir -p "$(dirname {path})"\n'
-        f"{dump} --databases {shlex.quote(name)} > {path}.part\nsync {path}.part\nmv {path}.part {path}\n"
+        f"{_SCHEMA}schema {shlex.quote(name)} > {path}.schema\n"
+        f"{dump} --databases {shlex.quote(name)} > {path}.part\n"
+        f"sync {path}.part {path}.schema\nmv {path}.part {path}\n"
     )
 
 
-def database_restore(file: str) -> str:
+def database_restore(name: str, file: str) -> str:
     """Shell text after which the database is what the dump in `file` says. Safe to repeat. Pure."""
-    return f"set -eu\nexec mariadb < {shlex.quote(file)}\n"
+    return f"set -eu\n{_alone(name)}\nmariadb < {shlex.quote(file)}\n"
 
 
-def schema_version(name: str) -> str:
-    """Shell text that prints the version of the database's schema as alembic notes it; nothing without one. Pure.
+def _alone(name: str) -> str:
+    """Shell text: what follows goes on when no other dump of the database, of a worker that died, is at work."""
+    return f"exec 9> /run/levier-database-{name}.lock\nflock 9"
 
-    Every service of OpenStack keeps it in the table `alembic_version` (alembic's default).
+
+def schema_comparison(name: str, file: str) -> str:
+    """Shell text that prints `same`, or `changed` when the schema is not the one of the dump in `file`. Pure.
+
+    A schema is its tables, and the version that alembic notes in the table `alembic_version` (alembic's default). A
+    change that was broken off half-way is one.
     """
-    query = (  # names of databases are words, checked when the component was read
-        "SELECT IF(COUNT(*), 'SELECT version_num FROM `{0}`.alembic_version ORDER BY 1', 'DO 0') "
-        "FROM information_schema.tables WHERE table_schema = '{0}' AND table_name = 'alembic_version'"
-    ).replace("{0}", name)
-    return f"set -eu\nmariadb -BN -e {shlex.quote(query)} | mariadb -BN\n"
+    return (
+        f"set -eu\n{_SCHEMA}now=$(schema {shlex.quote(name)})\n"
+        f'if [ "$now" = "$(cat {shlex.quote(file)}.schema)" ]; then echo same; else echo changed; fi\n'
+    )
+
+
+_SCHEMA = r"""schema() {
+    tables=$(mariadb-dump --no-data --routines --triggers --skip-comments --databases "$1")
+    # Of a table the next number of a row is told too, which is data.
+    printf '%s' "$tables" | sed 's/ AUTO_INCREMENT=[0-9]*//' | sha256sum
+    noted=$(mariadb -BN -e "SELECT COUNT(*) FROM information_schema.tables
+        WHERE table_schema = '$1' AND table_name = 'alembic_version'")
+    if [ "$noted" != 0 ]; then mariadb -BN -e "SELECT version_num FROM \`$1\`.alembic_version ORDER BY 1"; fi
+}
+"""
 
 
 def message_queue_script(user: MessageQueueUser) -> str:

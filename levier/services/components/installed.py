@@ -7,7 +7,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from levier.domain.component_settings import KnownOptions
+from levier.domain.component_settings import ReleaseOptions
 from levier.services.components.loading import SHIPPED, ComponentSet, load_components
 
 VARIABLE = "LEVIER_COMPONENT_DIRS"
@@ -32,18 +32,15 @@ def _read(directories: tuple[Path, ...]) -> ComponentSet:
 
 
 @cache
-def known_options(release: str) -> KnownOptions:
-    """Options of a release by program, section and name; those of the newest series for a release without a list.
+def known_options() -> ReleaseOptions:
+    """Options by series of releases, program, section and name; of every series that there is a list of.
 
-    The lists are made by the release's own oslo-config-generator (docs/decisions/0168). Empty when there is none.
+    The lists are made by the releases' own oslo-config-generator (docs/decisions/0168). Read once per process.
     """
-    series = ".".join(release.split(".")[:2])
-    lists = sorted(OPTIONS.glob("*.json"))
-    file = next((each for each in lists if each.stem == series), lists[-1] if lists else None)
-    if file is None:
-        return {}
-    raw = json.loads(file.read_text(encoding="utf-8"))
     return {
-        program: {section: frozenset(options) for section, options in sections.items()}
-        for program, sections in raw.items()
+        file.stem: {
+            program: {section: frozenset(options) for section, options in sections.items()}
+            for program, sections in json.loads(file.read_text(encoding="utf-8")).items()
+        }
+        for file in sorted(OPTIONS.glob("*.json"))
     }

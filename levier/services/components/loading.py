@@ -122,8 +122,15 @@ def _problem(source: Source, path: tuple[str | int, ...], message: str, expected
 
 def _check_needs(components: Mapping[str, Component]) -> None:
     for component in components.values():
-        for need in (*component.needs, *component.beside, *component.after):
+        for need in _named_by(component):
             if need not in components:
                 match = closest(need, components)
                 hint = f"did you mean {match!r}?" if match else "add its folder, or take it out of needs:"
                 raise InvalidRequest(f"the component {component.name} needs {need!r}, which does not exist", hint=hint)
+
+
+def _named_by(component: Component) -> Iterator[str]:
+    """Every other component that it names."""
+    yield from (*component.needs, *component.beside, *component.after)
+    for each in component.companions:
+        yield from (each.hosts_with, *each.need)

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from levier.domain.component import (
+    HIGHEST_PORT,
     MOST_OPEN_SECRET_MODE,
     Action,
     Command,
@@ -67,6 +68,8 @@ class RenderedComponent(BaseModel):
     health: Health | None
     drain: Command | None
     catalog: tuple[CatalogEntry, ...]
+    ports: tuple[int, ...] = ()
+    """Every TCP port that it listens on there."""
 
 
 Render = Callable[[str], str]
@@ -99,6 +102,7 @@ def render_component(
         health=_health(component.health, text) if component.health else None,
         drain=_command(component.drain, text) if component.drain else None,
         catalog=catalog_entries(component, view),
+        ports=(*component.tcp_ports, *_computed_ports(component, text)),
     )
 
 
@@ -188,6 +192,16 @@ def _text_renderer(environment: Environment, names: dict[str, Any], component: C
         return result
 
     return render
+
+
+def _computed_ports(component: Component, render: Render) -> tuple[int, ...]:
+    words = render(component.computed_ports or "").split()
+    if wrong := [word for word in words if not (word.isdecimal() and 1 <= int(word) <= HIGHEST_PORT)]:
+        raise InvalidRequest(
+            f"computed_ports of the component {component.name} give {wrong[0]!r}, which is no TCP port",
+            hint="correct the template in component.yaml: numbers from 1 to 65535, separated by blanks",
+        )
+    return tuple(int(word) for word in words)
 
 
 def _action(action: Action, render: Render) -> Action:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from openstack.connection import Connection
@@ -10,11 +10,12 @@ from openstack.connection import Connection
 from drivers.openstack import catalog as keystone
 from drivers.openstack.access import find_credential, new_credential, remove_credential
 from drivers.openstack.catalog import CatalogItem, Found
-from drivers.openstack.computes import compute_state, computes_up, forget_compute, servers_on, volumes_on
+from drivers.openstack.computes import compute_report, computes_up, forget_compute, servers_on, volumes_on
 from drivers.openstack.connection import cloud_connection
 from drivers.openstack.zones import ensure_zones, find_zones, restore_zones
 from levier.domain import install_plan
 from levier.domain.component import Component
+from levier.domain.component_placement import components_of
 from levier.domain.errors import Conflict, Rejected
 from levier.domain.operation import JsonMap
 from levier.saga.step import Checkpoint, step
@@ -110,7 +111,8 @@ def access(ctx: NodeContext) -> JsonMap:
 
 def _registration_before(ctx: NodeContext) -> JsonMap:
     with _cloud(ctx) as cloud:
-        return {"state": compute_state(cloud, ctx.name)}
+        report = compute_report(cloud, ctx.name)
+    return {"state": None if report is None else report.state}
 
 
 def _forget_compute(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
@@ -129,19 +131,21 @@ def _forget_compute(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     before=_registration_before,
 )
 def registered(ctx: NodeContext) -> JsonMap:
-    """Nova sees the host's compute service up. Safe to repeat. Raises Rejected with how nova sees it."""
-    state: str | None = None
+    """Nova sees the host's compute service up, and heard of it meanwhile: what it said a minute ago may be the last.
+
+    Safe to repeat. Raises Rejected with how nova sees it.
+    """
     with _cloud(ctx) as cloud:
-        before = compute_state(cloud, ctx.name)
+        before = now = compute_report(cloud, ctx.name)
 
         def look() -> bool:
-            nonlocal state
-            state = compute_state(cloud, ctx.name)
-            return state == "up"
+            nonlocal now
+            now = compute_report(cloud, ctx.name)
+            return now is not None and now.state == "up" and (before is None or now.heard != before.heard)
 
         waited = wait_on(ctx.own_host(), look, timeout_s=_REGISTRATION_S, check=ctx.check)
         if waited.seconds is None:
-            seen = "nova has never heard of it" if state is None else f"nova sees it {state}"
+            seen = "nova has never heard of it" if now is None else f"nova sees it {now.state}, heard of at {now.heard}"
             raise Rejected(
                 f"the compute host {ctx.name} did not register within {waited.limit_s:.0f} s: {seen}",
                 hint=f"on {ctx.name}: journalctl -u {_UNIT}",
@@ -169,12 +173,32 @@ def _restore_zones(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
 def zones(ctx: NodeContext) -> JsonMap:
     """Each zone of the site is an availability zone with the compute hosts in it that are up. Safe to repeat.
 
-    One that is not fell out of the operation, or is down since; it joins its zone with the next installation.
+    A host that came from another zone has left that one. Raises Conflict when it carries servers. One that is not up
+    fell out of the operation, or is down since; it joins its zone with the next installation.
     """
     with _cloud(ctx) as cloud:
         up = computes_up(cloud)
         wanted = {zone: [host for host in hosts if host in up] for zone, hosts in ctx.cloud.zones(ctx.site).items()}
         return {"changed": list(ensure_zones(cloud, wanted))}
+
+
+def refuse_to_forget_load(ctx: NodeContext) -> None:
+    """Databases that this operation gave another schema may go back to their dumps. Raises Conflict while the cloud
+    carries load: a service that is given its database of then knows nothing of what was made since."""
+    own = components_of(ctx.site, ctx.node, ctx.cloud.components)
+    steps = [install_plan.act(each.name, action.name) for each in own for action in each.actions if action.dump_before]
+    changed = [words for step in steps for words in ctx.outputs_if_any(step).get("changed", ())]
+    if not changed:
+        return
+    with _cloud(ctx) as cloud:
+        load = [words for node in ctx.site.nodes for words in _load(cloud, node.name, ctx.cloud.on(ctx.site, node))]
+    if load:
+        raise Conflict(
+            f"{ctx.operation} changed the {', the '.join(changed)}: undone, the databases are those of before it, and "
+            f"what was made since is lost. The cloud carries {_some(load)}",
+            hint="delete that load, then resume the operation; or skip this step, if all of it is older than the "
+            "operation",
+        )
 
 
 def refuse_load(ctx: NodeContext) -> None:
@@ -183,11 +207,18 @@ def refuse_load(ctx: NodeContext) -> None:
     if not own & {_COMPUTE, _VOLUME}:
         return
     with _cloud(ctx) as cloud:
-        load = [f"server {name}" for name in (servers_on(cloud, ctx.name) if _COMPUTE in own else ())]
-        load += [f"volume {name}" for name in (volumes_on(cloud, ctx.name) if _VOLUME in own else ())]
+        load = _load(cloud, ctx.name, own)
     if load:
         raise Conflict(
-            f"{ctx.name} carries load that would be lost: {', '.join(load[:_SHOWN])}"
-            + (f" and {len(load) - _SHOWN} more" if len(load) > _SHOWN else ""),
+            f"{ctx.name} carries load that would be lost: {_some(load)}",
             hint="move or delete it, then resume the operation",
         )
+
+
+def _load(cloud: Connection, host: str, components: Collection[str]) -> list[str]:
+    load = [f"server {name}" for name in (servers_on(cloud, host) if _COMPUTE in components else ())]
+    return load + [f"volume {name}" for name in (volumes_on(cloud, host) if _VOLUME in components else ())]
+
+
+def _some(load: list[str]) -> str:
+    return ", ".join(load[:_SHOWN]) + (f" and {len(load) - _SHOWN} more" if len(load) > _SHOWN else "")

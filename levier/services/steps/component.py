@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Literal
 
-from drivers.bundle.host import current, ensure_current
+from drivers.bundle.host import current, ensure_current, link
 from drivers.host import (
     UnitState,
     complaints,
     ensure_running,
-    forget,
+    forget_unchanged,
     keep,
     listeners,
     observe_units,
     put,
     put_back,
-    put_units_back,
+    run_again,
+    stop_again,
 )
-from drivers.host.configuration import KEPT
 from levier.domain import install_plan
-from levier.domain.component import Action, Component, HttpCheck
+from levier.domain.component import Action, Argv, Component, Health, HttpCheck
 from levier.domain.errors import Busy, Conflict, Rejected
 from levier.domain.operation import JsonMap
 from levier.domain.ssh import CommandResult, RemoteHost
 from levier.saga.step import Checkpoint, Undo, step
 from levier.services.components import RenderedComponent, shell_script
-from levier.services.components.databases import database_dump, database_restore, schema_version
 from levier.services.context import NodeContext, NodeStep
 from levier.services.polling import wait_on
+from levier.services.steps.dumps import dumps_of
 from levier.services.steps.host_command import last_words, run_command
 from levier.services.steps.lost import unless_lost
 
@@ -61,18 +61,24 @@ def _kept(ctx: NodeContext, component: Component) -> str:
 def configure(component: Component) -> NodeStep:
     """Users, directories and files of the component are in place, and it is linked to its release."""
 
+    def before(ctx: NodeContext) -> JsonMap:
+        link_before = {"link": current(ctx.own_host(), component.name)} if component.software.bundle else {}
+        return {**link_before, **_units(ctx, component)}
+
     def put_configuration_back(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
-        """The host has its earlier configuration."""
-        before = checkpoint.before.get("link")
+        """The host has its earlier configuration, and what ran before runs with it."""
+        host, earlier = ctx.own_host(), checkpoint.before.get("link")
         if component.software.bundle:
-            ensure_current(ctx.own_host(), component.name, None if before is None else str(before))
-        return {"changed": list(put_back(ctx.own_host(), name=_kept(ctx, component)))}
+            ensure_current(host, component.name, None if earlier is None else str(earlier))
+        changed = put_back(host, name=_kept(ctx, component))
+        started = run_again(host, _states(checkpoint), files=_files(_rendered(ctx, component), component))
+        return {"changed": [*changed, *started]}
 
     @step(
         name=install_plan.configure(component.name),
         title=f"Configure {component.name}",
         undo=unless_lost(put_configuration_back),
-        before=lambda ctx: {"link": current(ctx.own_host(), component.name)} if component.software.bundle else {},
+        before=before,
         needs=(install_plan.UNPACK,) if component.software.bundle else (),
     )
     def do(ctx: NodeContext) -> JsonMap:
@@ -82,11 +88,30 @@ def configure(component: Component) -> NodeStep:
         changed = []
         if component.software.bundle:
             identity = str(ctx.outputs(install_plan.UNPACK)["identity"])
-            before = ensure_current(host, component.name, identity)
-            changed += [f"link to {identity}"] if before != identity else []
-        return {"changed": [*changed, *put(host, wanted)], "files": [file.path for file in rendered.files]}
+            turned = ensure_current(host, component.name, identity) != identity
+            changed += [f"link to {identity}"] if turned else []
+        changed += put(host, wanted)
+        forget_unchanged(host, name=_kept(ctx, component))
+        ctx.cloud.keep_rendered(rendered, revision=ctx.terms.revision, fence=ctx.fence)
+        return {"changed": changed, "files": [file.path for file in rendered.files]}
 
     return do
+
+
+def _units(ctx: NodeContext, component: Component) -> JsonMap:
+    """How the component's units stand, for a checkpoint."""
+    states = observe_units(ctx.own_host(), [each.name for each in component.units])
+    return {"units": [state.model_dump(mode="json") for state in states]}
+
+
+def _states(checkpoint: Checkpoint) -> list[UnitState]:
+    return [UnitState.model_validate(each) for each in checkpoint.before.get("units", ())]
+
+
+def _files(rendered: RenderedComponent, component: Component) -> list[str]:
+    """Those that the component's programs read once, when they start: the link to their release is one."""
+    links = [link(component.name)] if component.software.bundle else []
+    return [*(file.path for file in rendered.files if file.restarts), *links]
 
 
 # --- actions ---------------------------------------------------------------------------------------------------------
@@ -101,35 +126,36 @@ def act(component: Component, action: Action) -> NodeStep:
         undo=_undo_of(component, action),
     )
     def do(ctx: NodeContext) -> JsonMap:
-        wanted = _action(_rendered(ctx, component), action.name)
+        wanted, lock = _action(_rendered(ctx, component), action.name), _lock(component, action)
         host = ctx.own_host()
+        _wait_until_ended(host, wanted, lock)
         if wanted.done_when is not None and run_command(host, wanted, wanted.done_when).exit_status == 0:
             return {"changed": []}
-        schemas = _schemas(ctx, wanted)
-        for database in wanted.dump_before:
-            _dump(ctx, component, wanted, database)
-        result = run_command(host, wanted, wanted.command)
-        if result.exit_status:
-            _fail(ctx, component, wanted, result)
-        return _said(wanted, schemas, _schemas(ctx, wanted)) | {"seconds": round(result.duration_s, 1)}
+        with dumps_of(ctx, component, wanted) as dumps:
+            dumps.make()
+            result = run_command(host, wanted, wanted.command, lock=lock)
+            if result.exit_status:
+                _fail(ctx, component, wanted, result)
+            return {**_said(wanted, dumps.forget_unchanged()), "seconds": round(result.duration_s, 1)}
 
     return do
 
 
-def _said(action: Action, before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, Any]:
-    """What the action changed: schemas that have another version now. Of other commands that may be repeated nobody
-    knows whether they changed anything: those say nothing."""
+def _lock(component: Component, action: Action) -> str:
+    return f"/run/levier-{component.name}-{action.name}.lock"
+
+
+def _wait_until_ended(host: RemoteHost, action: Action, lock: str) -> None:
+    """The action's command does not run: that of a worker that died goes on until it ends, or its time is over."""
+    host.run(f"exec flock {shlex.quote(lock)} true", timeout_s=action.timeout_s)
+
+
+def _said(action: Action, schemas: list[str]) -> JsonMap:
+    """What the action changed: schemas. Of other commands that may be repeated nobody knows whether they changed
+    anything: those say nothing."""
     if action.dump_before:
-        return {"changed": [f"schema of {name}" for name in after if after[name] != before[name]]}
+        return {"changed": [f"schema of {name}" for name in schemas]}
     return {} if action.repeatable else {"changed": [action.name]}
-
-
-def _schemas(ctx: NodeContext, action: Action) -> dict[str, str]:
-    """Database → the version of its schema as alembic notes it; empty when there is none yet."""
-    if not action.dump_before:
-        return {}
-    with ctx.host_of(install_plan.DATABASES) as host:
-        return {name: host.run(schema_version(name), timeout_s=_HEALTH_TIMEOUT_S).stdout for name in action.dump_before}
 
 
 def _action(rendered: RenderedComponent, name: str) -> Action:
@@ -144,18 +170,6 @@ def _fail(ctx: NodeContext, component: Component, action: Action, result: Comman
     )
 
 
-def _dump_file(ctx: NodeContext, component: Component, action: Action, database: str) -> str:
-    return f"{KEPT}/{ctx.operation}/dumps/{component.name}-{action.name}-{database}.sql"
-
-
-def _dump(ctx: NodeContext, component: Component, action: Action, database: str) -> None:
-    """The dump of before the first attempt is where the databases are. A later attempt leaves it as it is."""
-    file = _dump_file(ctx, component, action, database)
-    with ctx.host_of(install_plan.DATABASES) as host:
-        script = f"[ -e {shlex.quote(file)} ] || {{ {database_dump(database, file)} }}"
-        host.run(script, timeout_s=action.timeout_s)
-
-
 def _undo_of(
     component: Component, action: Action
 ) -> Callable[[NodeContext, Checkpoint], JsonMap] | Literal[Undo.NO_EFFECT, Undo.IRREVERSIBLE]:
@@ -163,26 +177,16 @@ def _undo_of(
         return Undo.IRREVERSIBLE if action.irreversible else Undo.NO_EFFECT
 
     def undo(ctx: NodeContext, _checkpoint: Checkpoint) -> JsonMap:
-        wanted = _action(_rendered(ctx, component), action.name)
+        wanted, lock = _action(_rendered(ctx, component), action.name), _lock(component, action)
+        _wait_until_ended(ctx.own_host(), wanted, lock)
         if wanted.undo is not None:
-            result = run_command(ctx.own_host(), wanted, wanted.undo)
+            result = run_command(ctx.own_host(), wanted, wanted.undo, lock=lock)
             if result.exit_status:
                 _fail(ctx, component, wanted, result)
-        restored = [name for name in wanted.dump_before if _restore(ctx, component, wanted, name)]
-        return {"restored": restored}
+        with dumps_of(ctx, component, wanted) as dumps:
+            return {"restored": dumps.restore()}
 
     return undo
-
-
-def _restore(ctx: NodeContext, component: Component, action: Action, database: str) -> bool:
-    """The database is as it was dumped, and the dump is gone; False when there is none: the action never began."""
-    file = _dump_file(ctx, component, action, database)
-    with ctx.host_of(install_plan.DATABASES) as host:
-        complete = host.run(f"test -e {shlex.quote(file)}", check=False).exit_status == 0
-        if complete:
-            host.run(database_restore(file), timeout_s=action.timeout_s)
-        forget(host, file)
-    return complete
 
 
 # --- start -----------------------------------------------------------------------------------------------------------
@@ -191,25 +195,20 @@ def _restore(ctx: NodeContext, component: Component, action: Action, database: s
 def start(component: Component) -> NodeStep:
     """The component's units run with the configuration of now, and it is healthy."""
 
-    def before(ctx: NodeContext) -> JsonMap:
-        states = observe_units(ctx.own_host(), [each.name for each in component.units])
-        return {"units": [state.model_dump(mode="json") for state in states]}
-
-    def put_back_units(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
-        states = [UnitState.model_validate(each) for each in checkpoint.before.get("units", ())]
-        return {"changed": list(put_units_back(ctx.own_host(), states))}
+    def stop_units(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
+        """What did not run before does not, nor what runs with what is undone next: that is started again then."""
+        return {"changed": list(stop_again(ctx.own_host(), _states(checkpoint)))}
 
     @step(
         name=install_plan.start(component.name),
         title=f"Start {component.name}",
-        undo=unless_lost(put_back_units),
-        before=before,
+        undo=unless_lost(stop_units),
+        before=lambda ctx: _units(ctx, component),
     )
     def do(ctx: NodeContext) -> JsonMap:
         rendered, host = _rendered(ctx, component), ctx.own_host()
-        files = [file.path for file in rendered.files if file.restarts]
         _refuse_taken_ports(ctx, component, host)
-        started = ensure_running(host, rendered.units, files=files)
+        started = ensure_running(host, rendered.units, files=_files(rendered, component), steady=rendered.steady_units)
         return {"changed": list(started), "healthy_after_s": _wait_until_healthy(ctx, host, rendered)}
 
     return do
@@ -218,11 +217,13 @@ def start(component: Component) -> NodeStep:
 def _refuse_taken_ports(ctx: NodeContext, component: Component, host: RemoteHost) -> None:
     """Nobody else listens where the component will. Raises Conflict naming the port and the program.
 
-    Of a component that runs already the ports are taken by itself.
+    Of a component that runs already, or is about to, the ports are taken by itself.
     """
-    if not component.tcp_ports or any(s.active for s in observe_units(host, [u.name for u in component.units])):
+    ports = _rendered(ctx, component).ports
+    states = observe_units(host, [unit.name for unit in component.units])
+    if not ports or not all(state.stopped for state in states):
         return
-    taken = listeners(host, component.tcp_ports)
+    taken = listeners(host, ports)
     if taken:
         words = ", ".join(f"port {port} is taken by {program}" for port, program in taken.items())
         raise Conflict(
@@ -233,9 +234,7 @@ def _refuse_taken_ports(ctx: NodeContext, component: Component, host: RemoteHost
 
 def _wait_until_healthy(ctx: NodeContext, host: RemoteHost, rendered: RenderedComponent) -> float:
     """Seconds until the component was healthy. Raises Rejected with what it said last. A slow host has longer."""
-    health = rendered.health
-    if health is None:
-        return 0.0
+    health = rendered.health or Health()
     seen = [""]
 
     def look() -> bool:
@@ -244,22 +243,29 @@ def _wait_until_healthy(ctx: NodeContext, host: RemoteHost, rendered: RenderedCo
 
     waited = wait_on(host, look, timeout_s=health.within_s, check=ctx.check)
     if waited.seconds is None:
-        said = complaints(host, rendered.units)
+        said = f"; {complaints(host, rendered.units)}" if rendered.units else ""
         raise Rejected(
-            f"{rendered.component} on {ctx.name} is not healthy after {waited.limit_s:.0f} s: {seen[0]}; {said}",
-            hint=f"on {ctx.name}: journalctl -u {' -u '.join(rendered.units)}",
+            f"{rendered.component} on {ctx.name} is not healthy after {waited.limit_s:.0f} s: {seen[0]}{said}",
+            hint=f"on {ctx.name}: journalctl {' '.join(f'-u {unit}' for unit in rendered.units)}".rstrip(),
         )
     return round(waited.seconds, 1)
 
 
 def _healthy(host: RemoteHost, rendered: RenderedComponent) -> tuple[bool, str]:
-    health = rendered.health
-    assert health is not None  # noqa: S101 - its caller asks
+    """Whether all its units are active and every check of it holds; else the first thing that is not so."""
+    states = observe_units(host, rendered.units) if rendered.units else ()
+    if resting := [state.name for state in states if not state.active]:
+        return False, f"{', '.join(resting)} {'is' if len(resting) == 1 else 'are'} not active"
+    health = rendered.health or Health()
     if health.http is not None:
-        return _answers(host, health.http)
-    if health.command is None:
-        return True, ""
-    script = shell_script(health.command, user=health.user, environment_file=health.environment_file)
+        healthy, said = _answers(host, health.http)
+        if not healthy:
+            return False, said
+    return (True, "") if health.command is None else _passes(host, health, health.command)
+
+
+def _passes(host: RemoteHost, health: Health, command: Argv) -> tuple[bool, str]:
+    script = shell_script(command, user=health.user, environment_file=health.environment_file)
     if health.expect is not None:
         script = f"({script}) | grep -E -- {shlex.quote(health.expect)}"
     result = host.run(script, timeout_s=_HEALTH_TIMEOUT_S, check=False)

@@ -11,9 +11,12 @@ from levier.services.components import shell_script
 _LAST_CHARACTERS = 1500
 
 
-def run_command(host: RemoteHost, command: Command, argv: Sequence[str]) -> CommandResult:
-    """`argv` has ended, run as the command's user, with its environment and within its time; any status is returned."""
-    script = shell_script(argv, user=command.user, environment_file=command.environment_file)
+def run_command(host: RemoteHost, command: Command, argv: Sequence[str], *, lock: str = "") -> CommandResult:
+    """`argv` has ended, run as the command's user, with its environment and within its time; any status is returned.
+
+    With `lock`, nothing else ran with it on that host meanwhile.
+    """
+    script = shell_script(argv, user=command.user, environment_file=command.environment_file, lock=lock)
     return host.run(script, timeout_s=command.timeout_s, check=False)
 
 

@@ -13,7 +13,7 @@ from levier.domain.package_sources import PackageSources
 from levier.domain.packages import InstalledPackages, PackageChange, PackageManager, SourcesState
 from levier.saga.step import Checkpoint, Undo, step
 from levier.services.context import NodeContext
-from levier.services.steps.cloud import refuse_load
+from levier.services.steps.cloud import refuse_load, refuse_to_forget_load
 from levier.services.steps.drain import drain_host
 from levier.services.steps.lost import unless_lost
 from levier.services.steps.record import back_to, state_before
@@ -137,8 +137,9 @@ def unpack_bundle(ctx: NodeContext) -> JsonMap:
 
 
 def _out_of_service(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
-    """The node is what it was; where that is not in service, drained. Raises Conflict when it carries load."""
+    """The node is what it was; where that is not in service, drained. Raises Conflict when load would be lost."""
     if checkpoint.before.get("state") == NodeState.IN_SERVICE.value:
+        refuse_to_forget_load(ctx)
         return back_to(ctx, checkpoint)
     # In this order: what is placed on the host between the look and the end would be lost.
     drained = drain_host(ctx, checkpoint)

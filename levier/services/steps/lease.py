@@ -18,4 +18,4 @@ def _release(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
 @step(name="acquire-lease", title="Hold the node for this operation", undo=_release, needs_lease=False)
 def acquire_lease(ctx: NodeContext) -> JsonMap:
     """This operation holds the node's lease. Safe to repeat. Raises Conflict naming the operation that holds it."""
-    return {"generation": ctx.hold()}
+    return {"generation": ctx.hold(), "changed": []}

@@ -11,19 +11,28 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
 from tests.integration.cloud.installation import CONTROLLER, FAR, NEAR, OWN_KERNEL, CloudInstallation, step_of
 from tests.integration.e2e.installation import Site
+from tests.integration.e2e.terminal import until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(2400)]
 
 PUBLIC = {"public", "operation", "certificate", "id"}
 """Parts of secrets that anybody may know."""
 CHANGES_NOTHING = "Nothing was changed"
+AS_IT_IS = (
+    "find /etc -xdev -type f ! -name '*.lock' -exec sha256sum {} + | sort -k 2\n"
+    "find /etc /opt/levier/current -xdev -type l -printf '%p %l\\n' | sort\n"
+    "systemctl show -p Id,InvocationID 'levier-*' mariadb rabbitmq-server memcached libvirtd openvswitch-switch"
+)
+"""Files of a host, and which start of its services this is."""
 
 
 @pytest.fixture(scope="module")
@@ -185,10 +194,50 @@ def test_a_component_that_is_not_shipped_is_installed_like_the_others(cloud: Clo
     (shown,) = cloud.terminal.json("config", "show", CONTROLLER, "notice")["components"]
     (file,) = (each for each in shown["files"] if each["path"].endswith("notice.conf"))
     assert "connection = mysql+pymysql://notice:***@" in file["content"]
+    assert shown["written"], "the installation kept what it wrote"
 
 
 def test_again_changes_nothing_and_says_so(cloud: CloudInstallation) -> None:
+    before = {host: cloud.on(host, AS_IT_IS) for host in cloud.machine_names}
+    assert all("levier-" in seen for seen in before.values())
     answer, operation = cloud.install()
     assert answer.status == 0
     assert CHANGES_NOTHING in answer.out
     assert not [(s["step"], s["changed"]) for s in operation["steps"] if s["changed"]]
+    assert {host: cloud.on(host, AS_IT_IS) for host in cloud.machine_names} == before
+    kept = {host: cloud.on(host, f"find /var/lib/levier/kept/{operation['id']} 2>&1 || true") for host in before}
+    assert all("No such file" in found for found in kept.values()), kept
+
+
+def test_an_installation_that_is_broken_off_leaves_what_was_set_and_what_users_made(
+    cloud: CloudInstallation, tmp_path: Path
+) -> None:
+    cloud.terminal.ok("cloud", "access", "--directory", str(tmp_path), "--name", "ours")
+
+    def ask(*words: str) -> Any:
+        return json.loads(cloud.openstack(*words, "-f", "json", cloud="ours", directory=tmp_path))
+
+    def lifetime_s() -> float:
+        return (datetime.fromisoformat(ask("token", "issue")["expires"]) - datetime.now(UTC)).total_seconds()
+
+    known = {each["id"] for each in cloud.get("/operations")}
+    cloud.apply(cloud.changed(lambda site: site["settings"].update({"keystone": {"token_lifetime_s": 7200}})))
+    try:
+        cloud.terminal.ok("install", "--detach")
+        identity = cloud.begun(known)
+        until(
+            lambda: cloud.steps(identity)["start-neutron-server", CONTROLLER]["state"] == "succeeded",
+            what="neutron was looked at",
+            timeout_s=cloud.patience_s,
+        )
+        assert lifetime_s() > 3600, "the new setting is in force"
+        ask("network", "create", "made-meanwhile")
+        cloud.terminal.ok("operation", "cancel", identity, timeout_s=cloud.patience_s)
+    finally:
+        cloud.apply(cloud.site)
+    operation = cloud.operation(identity)
+    assert (operation["state"], operation["stands"]) == ("cancelled", [])
+    assert lifetime_s() <= 3600, "the earlier setting is in force"
+    assert "made-meanwhile" in {each["Name"] for each in ask("network", "list")}
+    cloud.openstack("network", "delete", "made-meanwhile", cloud="ours", directory=tmp_path)
+    assert {node["state"] for node in cloud.nodes().values()} == {"in_service"}

@@ -27,7 +27,7 @@ settings:
 roles:
   - {name: controller, also: [haproxy, horizon]}
   - name: compute
-    also: [open-iscsi]
+    also: [open-iscsi, nfs-client]
     settings:
       nova-compute:
         config:

@@ -9,6 +9,7 @@ import pytest
 from levier.domain.component_placement import components_of, dependency_order, missing_needs
 from levier.domain.component_schema import component_schema
 from levier.domain.errors import InvalidRequest, NotFound
+from levier.domain.install_plan import install_stages
 from levier.domain.site import Role
 from levier.services.components import load_components, render_component, shell_script, view_site
 from levier.services.components.loading import ComponentInvalid
@@ -141,6 +142,58 @@ def test_a_site_that_leaves_out_what_others_need_is_told() -> None:
     sentences = missing_needs(site_in(text), shipped())
     assert "nova-compute needs rabbitmq, which no host runs" in sentences
     assert not missing_needs(site_in(TWO_ZONES), shipped())
+
+
+NFS = "{cinder-volume: {backend: nfs, nfs_shares: ['10.77.0.5:/srv/volumes']}, "
+LVM = "{cinder-volume: {backend: lvm}, "
+
+
+@pytest.mark.parametrize(
+    ("volumes", "named", "hosts"),
+    [
+        (NFS, "nfs-client", "two needs nfs-client"),
+        (LVM, "open-iscsi", "one, two need open-iscsi"),
+    ],
+)
+def test_compute_hosts_that_could_not_attach_the_sites_volumes_are_told(volumes: str, named: str, hosts: str) -> None:
+    text = ONE_NIC.replace("settings: {", f"settings: {volumes}", 1)
+    (sentence,) = missing_needs(site_in(text), shipped())
+    assert sentence.startswith(f"{hosts} beside nova-compute, else its servers cannot be given volumes")
+    assert f"also: [{named}]" in sentence
+    met = text.replace("roles:\n", f"roles:\n  - {{name: compute, also: [{named}]}}\n", 1)
+    assert missing_needs(site_in(met), shipped()) == ()
+
+
+def test_a_directory_of_the_storage_host_itself_asks_nothing_of_compute_hosts() -> None:
+    assert missing_needs(site_in(ONE_NIC), shipped()) == ()
+
+
+def test_the_plan_of_an_installation_is_refused_with_the_way_out() -> None:
+    site = site_in(ONE_NIC.replace("settings: {", f"settings: {NFS}", 1))
+    with pytest.raises(InvalidRequest, match=r"two needs nfs-client .*also: \[nfs-client\]"):
+        install_stages(site, shipped(), expand=(), to_expand=())
+
+
+def test_a_storage_host_that_is_set_otherwise_decides() -> None:
+    """Settings of a host count, not only those of the site."""
+    text = ONE_NIC.replace("    roles: [controller, network, compute, storage]\n", OTHERWISE, 1)
+    (sentence,) = missing_needs(site_in(text), shipped())
+    assert "open-iscsi" in sentence
+
+
+OTHERWISE = """\
+    roles: [controller, network, compute, storage]
+    settings: {cinder-volume: {backend: lvm}}
+"""
+
+
+def test_companions_name_components_and_settings_that_exist(tmp_path: Path) -> None:
+    companion = "companions: [{hosts_with: keystone, need: [keystone], when: {DEPTH: 1}, why: it is deep}]\n"
+    with pytest.raises(ComponentInvalid, match="companions: there is no setting width"):
+        load_components([folder(tmp_path / "a", NOT_SHIPPED + companion.replace("DEPTH", "width"))])
+    misspelt = companion.replace("DEPTH", "depth").replace("need: [keystone]", "need: [keystoen]")
+    with pytest.raises(InvalidRequest, match="needs 'keystoen', which does not exist"):
+        load_components([folder(tmp_path / "b", NOT_SHIPPED + misspelt)])
 
 
 def test_a_host_without_an_address_is_told_with_the_way_out() -> None:

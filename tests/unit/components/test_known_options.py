@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import pytest
 
+from levier.domain.site import Site
 from levier.services.components import components_of
 from levier.services.components.installed import known_options
 from levier.services.components.option_lists import foreign_sections, namespaces
+from levier.services.release_catalogue import ReleaseCatalogue, shipped_directory
 from tests.unit.components.sites import ONE_NIC, TWO_ZONES, rendered, shipped, site_in
 from tests.unit.components.test_golden import HOSTS
 
@@ -26,15 +28,31 @@ def options_in(text: str) -> set[tuple[str, str]]:
     return found
 
 
+def site_of(case: str, series: str) -> Site:
+    return site_in(SITES[case]).model_copy(update={"release": series})
+
+
+def test_every_series_that_is_shipped_has_a_list() -> None:
+    assert {each.spec.series for each in ReleaseCatalogue(shipped_directory()).all()} == set(known_options())
+
+
+def test_the_lists_differ_and_each_knows_every_program() -> None:
+    """Else one series could be checked against the other's."""
+    assert {frozenset(each) for each in known_options().values()} == {frozenset(namespaces())}
+    nova = [each["nova"] for each in known_options().values()]
+    assert all(one != other for index, one in enumerate(nova) for other in nova[index + 1 :])
+
+
+@pytest.mark.parametrize("series", sorted(known_options()))
 @pytest.mark.parametrize(("case", "host"), HOSTS)
-def test_every_option_is_one_of_the_release(case: str, host: str) -> None:
-    site = site_in(SITES[case])
+def test_every_option_is_one_of_the_release(case: str, host: str, series: str) -> None:
+    site = site_of(case, series)
     checked = 0
     for component in components_of(site, site.node(host), shipped()):
         for file in rendered(site, host, component.name).files:
             if file.options is None:
                 continue
-            known = known_options("2026.2")[file.options]
+            known = known_options()[series][file.options]
             own = {name for name in options_in(file.content) if name[0] not in foreign_sections(file.options)}
             assert own
             unknown = {(section, option) for section, option in own if option not in known.get(section, ())}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from levier.domain.component_settings import effective_settings
+from levier.domain.component_settings import effective_settings, settings_findings
 from levier.services.components.ini import merged
+from levier.services.components.installed import known_options
 from tests.unit.components.sites import ONE_NIC, TWO_ZONES, rendered, shipped, site_in, view_of
 from tests.unit.site_samples import position_of, refusal
 
@@ -193,6 +194,43 @@ def test_what_no_component_knows_is_refused_where_it_stands(
     assert message in problem.message
     assert expected in problem.expected
     assert (problem.line, problem.column) == position_of(text, at)
+
+
+def test_options_are_those_of_the_sites_own_series() -> None:
+    """Never those of another series: what only one of them has is an error in the other."""
+    lists = {
+        series: {(s, o) for s, names in of["nova"].items() for o in names} for series, of in known_options().items()
+    }
+    section, option = min(lists["2026.2"] - lists["2026.1"])
+    text = TWO_ZONES.replace("{DEFAULT: {max_concurrent_builds: 4}", f"{{{section}: {{{option}: 4}}")
+    site_in(text)
+    (problem,) = refusal(text.replace('"2026.2"', "2026.1.2")).problems
+    assert f"there is no option named {option!r} here" in problem.message
+
+
+def test_a_series_whose_options_nobody_listed_is_told_so_and_is_free_of_them_without_config() -> None:
+    text = TWO_ZONES.replace('"2026.2"', "2027.1.1")
+    problems = refusal(text).problems
+    assert [each.path for each in problems] == [
+        'settings.keystone.config["keystone.conf"]',
+        'roles[1].settings.nova-compute.config["nova.conf"]',
+    ]
+    assert {each.message for each in problems} == {
+        "Levier has no list of the options of 2027.1, so none can be checked"
+    }
+    assert {each.expected for each in problems} == {"expected a release of 2026.1 or 2026.2"}
+    assert site_in(ONE_NIC.replace("site: {name: lab}", 'site: {name: lab}\nrelease: "2027.1"')).release == "2027.1"
+
+
+def test_a_program_that_no_list_has_is_checked_in_no_series() -> None:
+    keystone = shipped()["keystone"]
+    files = tuple(each.model_copy(update={"options": "ours"}) for each in keystone.files)
+    components = {"keystone": keystone.model_copy(update={"files": files})}
+    config = {"keystone.conf": {"token": {"whatever": 1}}}
+    for release in ("2026.2", "2027.1", None):
+        document = {"release": release, "settings": {"keystone": {"config": config}}}
+        assert settings_findings(document, components, known_options()) == ()
+        assert settings_findings(document, shipped(), known_options())
 
 
 def test_what_a_role_leaves_out_and_adds_is_what_its_hosts_run() -> None:
