@@ -52,8 +52,9 @@ def ensure_running(
 ) -> tuple[str, ...]:
     """Every unit is enabled and active, and became so after `files` were written; those that were (re)started.
 
-    Those of them that are `steady` do not read the files: such a one runs on, however old. Safe to repeat: a unit that runs with its configuration of now is left alone. Raises Rejected with the end of its
-    journal when a unit does not come up.
+    Those of them that are `steady` do not read the files: such a one runs on, however old. Safe to repeat: a unit that
+    runs with its configuration of now is left alone. Raises Rejected with the end of its journal when a unit does not
+    come up.
     """
     changed_s = _newest(host, files, "Y")
     host.run("systemctl daemon-reload", timeout_s=_TIMEOUT_S)
