@@ -77,6 +77,10 @@ class BmcUnderTest:
         """The last entry of that command."""
         return [d for kind, d in self.entries if kind is EventKind.BMC_COMMAND and d["name"] == name][-1]
 
+    def commanded(self) -> list[ChassisAction]:
+        """The power commands that arrived so far, oldest first."""
+        return [*self.hardware.requests]
+
     def of(self, kind: EventKind) -> list[dict[str, Any]]:
         return [detail for found, detail in self.entries if found is kind]
 
