@@ -86,8 +86,9 @@ class BmcUnderTest:
 
     def ipmitool(self, *arguments: str, suite: int = 17, user: str = USER) -> subprocess.CompletedProcess[str]:
         where = ("-I", "lanplus", "-C", str(suite), "-H", self.address, "-p", str(self.port), "-U", user)
-        command = ["ipmitool", *where, "-N", "2", "-R", "3", "-f", str(self.secret_file), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+        # Resent after 20 s: a command arrives once, whatever this computer does.
+        command = ["ipmitool", *where, "-N", "20", "-R", "3", "-f", str(self.secret_file), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 @contextmanager
