@@ -87,9 +87,13 @@ def free_udp_port() -> int:
 
 
 def wait_until(condition: Callable[[], bool], *, what: str, timeout_s: float = 20.0) -> None:
+    """The condition holds; it is looked at after the deadline once more."""
     deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+    while True:
+        late = time.monotonic() >= deadline  # before the look: this computer may stand still between two looks
+        if condition():
+            return
+        assert not late, f"not within {timeout_s} s: {what}"
         time.sleep(0.02)
 
 

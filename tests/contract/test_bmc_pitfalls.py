@@ -6,17 +6,18 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 
 import pytest
-from bmc_peers import IpmiSim, Scripted, ipmi_sim
-from udp_proxy import Datagram, Direction, Kind, UdpProxy
+from bmc_peers import IpmiSim, Scripted, ipmi_sim, wait_until
+from udp_proxy import Datagram, Delivery, UdpProxy
 
 from drivers.bmc import BMC_DRIVERS
 from levier.domain import errors
 from levier.domain.bmc import Bmc, BmcAddress, BootDevice, BootOverride, Firmware, PowerState
 
-BRISK = {"min_interval_s": 0, "settle_after_reset_s": 0, "poll_interval_s": 0.05, "timeout_s": 3, "resend_s": 0.3}
+BRISK = {"min_interval_s": 0, "settle_after_reset_s": 0, "poll_interval_s": 0.05, "timeout_s": 20, "resend_s": 0.3}
 PXE = BootOverride(BootDevice.PXE, persistent=True, firmware=Firmware.UEFI)
 
 
@@ -54,8 +55,10 @@ def test_refused_power_command_is_rejected_after_one_look(bmc: Scripted, code: i
     with pytest.raises(errors.Rejected, match=f"0x{code:02x}") as caught:
         driver(bmc).power_on(timeout_s=30)
     assert type(caught.value) is errors.Rejected
-    assert time.monotonic() - began < 10
-    assert [(n, c) for _, n, c, _ in bmc.requests()] == [(0, 1), (0, 2), (0, 1)]
+    assert time.monotonic() - began < 25
+    asked = [request for request, _ in groupby((n, c) for _, n, c, _ in bmc.requests())]  # a question may be resent
+    assert asked == [(0, 1), (0, 2), (0, 1)]
+    assert len(bmc.told()) == 1
 
 
 @pytest.mark.parametrize("code", [0xC3, 0xCE])
@@ -115,17 +118,20 @@ def test_refusal_of_what_is_already_true_is_no_error(bmc: Scripted) -> None:
     """Between the look and the command somebody else switched it on; some BMCs refuse the repeat."""
     bmc.script(codes_once={"00 02": 0xD5})
 
-    def switch_on_meanwhile(datagram: Datagram) -> None:
-        if datagram.direction is Direction.TO_BMC and datagram.kind is Kind.IPMI and datagram.nth == 4:
-            switched.set()
+    switched, sessions = threading.Event(), list[int]()
 
-    switched = threading.Event()
-    with UdpProxy(bmc.address, switch_on_meanwhile) as proxy, ThreadPoolExecutor(1) as pool:
-        slow = driver(bmc, proxy.address, min_interval_s=2)
+    def hold_back_the_look(datagram: Datagram) -> list[Delivery] | None:
+        """The session after the refused one does not reach the BMC yet: it resends."""
+        sessions.append(datagram.client)
+        return [] if datagram.client != sessions[0] and not switched.is_set() else None
+
+    with UdpProxy(bmc.address, hold_back_the_look) as proxy, ThreadPoolExecutor(1) as pool:
+        slow = driver(bmc, proxy.address, timeout_s=60)
         done = pool.submit(slow.power_on)
-        assert switched.wait(10)  # the refused session is over; its look comes 2 s later
+        wait_until(lambda: len(bmc.told()) == 1, what="the command that is refused")
         driver(bmc).power_on()  # by the BMC's own address: another gate
-        done.result(20)
+        switched.set()
+        done.result(120)
     assert [told.action for told in bmc.told()] == ["on", "on"]
 
 
@@ -141,7 +147,7 @@ def test_bmc_that_is_busy_while_the_state_is_watched_is_watched_on(bmc: Scripted
         while len(bmc.requests()) < seen + 2:
             time.sleep(0.01)
         bmc.script()
-        done.result(20)
+        done.result(60)
     assert len(bmc.told()) == 1
 
 
@@ -221,7 +227,7 @@ def test_bmc_that_refuses_any_read_is_not_asked_for_ever(bmc: Scripted) -> None:
 def test_lost_reservation_is_taken_again(bmc: Scripted) -> None:
     bmc.script(codes_once={"0a 23 0100": 0xC5})
     assert {r.name for r in driver(bmc).sensors()} == set(bmc.facts.sensors)
-    assert [c for _, n, c, _ in bmc.requests() if n == 0xA].count(0x22) == 2
+    assert [c for _, n, c, _ in bmc.requests() if n == 0xA].count(0x22) >= 2  # a question may be resent
 
 
 def test_reservation_that_is_always_lost_is_busy(bmc: Scripted) -> None:

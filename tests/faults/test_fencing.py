@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from levier import bootstrap
 from levier.domain.operation import OperationState, OperationStatus
 from levier.saga.recovery import RecoveryVerb, RunState, plan_recovery
+from levier.services.registry import Services
 from tests.faults.rack import FaultRack
 from tests.faults.worker import FENCED, carry_out, order, services_with, take_back, work
 from tests.integration.saga_faults import now
@@ -40,12 +42,9 @@ def test_a_paused_worker_commands_nothing_more(rack: FaultRack, step: str, direc
     services = services_with(settings)
     database = Path(settings.database_url.removeprefix("sqlite:///"))
     with rack.a_node() as node:
-        operation = order(services, "expand", [node])
-        first = multiprocessing.get_context("forkserver").Process(target=work, args=(settings, (), operation, False))
-        first.start()
+        operation, first = _paused_worker(services, step, node, database)
         try:
             assert first.pid is not None
-            _pause_in(first.pid, step, lambda: services.operations.status(operation), node, database)
             until(lambda: _given_up(services.operations.status(operation)), "the lease to expire")
             if direction == "resume":
                 assert carry_out(services, operation).state is OperationState.SUCCEEDED
@@ -70,8 +69,33 @@ def _half_login_forgotten(event: dict[str, Any]) -> bool:
     return event["kind"] == "bmc-auth-failed" and "client gave up" in event["detail"]["reason"]
 
 
-def _pause_in(pid: int, step: str, look: Callable[[], OperationStatus], node: str, database: Path) -> None:
-    until(lambda: look().step(step, node).state != "pending", f"{step} to begin")
+def _paused_worker(services: Services, step: str, node: str, database: Path) -> tuple[str, BaseProcess]:
+    """An operation in that step or not far behind it, and its worker, which is stopped.
+
+    This computer may stand still between the step's beginning and the stop, and the worker be through by then.
+    """
+    for _ in range(5):
+        operation = order(services, "expand", [node])
+        how = (services.settings, (), operation, False)
+        worker = multiprocessing.get_context("forkserver").Process(target=work, args=how)
+        worker.start()
+        assert worker.pid is not None
+        try:
+            _pause_in(worker.pid, step, services, operation, node, database)
+            paused = services.operations.status(operation).state is OperationState.RUNNING and worker.is_alive()
+        except BaseException:
+            worker.kill()
+            raise
+        if paused:
+            return operation, worker
+        worker.kill()
+        worker.join()
+        take_back(services, operation)
+    raise AssertionError(f"no worker was stopped before it was through, from {step} on")
+
+
+def _pause_in(pid: int, step: str, services: Services, operation: str, node: str, database: Path) -> None:
+    until(lambda: services.operations.status(operation).step(step, node).state != "pending", f"{step} to begin")
     until(lambda: paused_outside_a_transaction(pid, database), "the worker to be stopped")
 
 

@@ -148,10 +148,12 @@ def test_postgresql_takes_the_row_from_a_worker_that_stopped_while_it_held_it(
     postgres: PostgresServer, migrated_postgres: str, case: FileCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The transaction of the stopped one is ended by the server; the next worker gets the row and goes on."""
-    monkeypatch.setattr(base, "IDLE_IN_TRANSACTION_S", 1)
     url = postgres.url(postgres.new_database(template=migrated_postgres))
     first = begin(make_saga(url), case, order(make_saga(url), case).id)
-    engine = base.open_engine(url)
+    with monkeypatch.context() as brief:  # for the connection of the one that stops, and for nobody else's
+        brief.setattr(base, "IDLE_IN_TRANSACTION_S", 1)
+        engine = base.open_engine(url)
+        engine.connect().close()
 
     def stop_in_the_middle() -> None:
         with base.writing(engine) as session:

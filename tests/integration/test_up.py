@@ -125,8 +125,8 @@ def _kill_the_supervisor(operator: Operator) -> None:
     children, mark = operator.pids(), operator.mark()
     os.kill(operator.status()["supervisor_pid"], signal.SIGKILL)
     for pid in children.values():
-        until(lambda pid=pid: identity_of(pid) is None, timeout_s=5, what=f"{pid} died with its supervisor")  # type: ignore[misc]
-    until(lambda: not list(marked(mark)), timeout_s=5, what="nothing of it is left")
+        until(lambda pid=pid: identity_of(pid) is None, timeout_s=60, what=f"{pid} died with its supervisor")  # type: ignore[misc]
+    until(lambda: not list(marked(mark)), timeout_s=60, what="nothing of it is left")
 
 
 def test_a_taken_port_is_refused_before_anything_starts(operator: Operator) -> None:

@@ -77,13 +77,18 @@ class BmcUnderTest:
         """The last entry of that command."""
         return [d for kind, d in self.entries if kind is EventKind.BMC_COMMAND and d["name"] == name][-1]
 
+    def commanded(self) -> list[ChassisAction]:
+        """The power commands that arrived so far, oldest first."""
+        return [*self.hardware.requests]
+
     def of(self, kind: EventKind) -> list[dict[str, Any]]:
         return [detail for found, detail in self.entries if found is kind]
 
     def ipmitool(self, *arguments: str, suite: int = 17, user: str = USER) -> subprocess.CompletedProcess[str]:
         where = ("-I", "lanplus", "-C", str(suite), "-H", self.address, "-p", str(self.port), "-U", user)
-        command = ["ipmitool", *where, "-N", "2", "-R", "3", "-f", str(self.secret_file), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+        # Resent after 20 s: a command arrives once, whatever this computer does.
+        command = ["ipmitool", *where, "-N", "20", "-R", "3", "-f", str(self.secret_file), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 @contextmanager

@@ -51,9 +51,10 @@ class Bench:
         secret.write_text(credentials.password)
         command = self.rack.inside(
             *("ipmitool", "-I", "lanplus", "-H", bmc.host, "-p", str(bmc.port)),
-            *("-U", credentials.username, "-f", str(secret), *arguments),
+            *("-U", credentials.username, "-f", str(secret)),
+            *("-N", "20", "-R", "2", *arguments),  # resent after 20 s: a command arrives once, unless told otherwise
         )
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
     def show(self) -> None:
         """Prints what helps after a failure."""

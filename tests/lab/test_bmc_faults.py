@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +13,9 @@ from levier.domain.bmc import Bmc, BmcAddress, BootDevice, BootOverride, Credent
 from levier.lab.bmc.device import ChassisAction
 from levier.lab.faults import BmcCommand, FaultKind
 from tests.lab.bmc_bench import USER, BmcUnderTest, running_bmcs
+from tests.rig.standing_still import once_heard
 
-BRISK = {"min_interval_s": 0, "settle_after_reset_s": 0, "poll_interval_s": 0.05, "timeout_s": 2, "resend_s": 0.2}
+BRISK = {"min_interval_s": 0, "settle_after_reset_s": 0, "poll_interval_s": 0.05, "timeout_s": 20, "resend_s": 0.2}
 PXE = BootOverride(BootDevice.PXE)
 
 
@@ -33,7 +33,7 @@ def driver(bmc: BmcUnderTest, **options: object) -> Bmc:
 # --- replies ---------------------------------------------------------------------------------------------------------
 def test_a_power_command_whose_reply_is_lost_is_observed_not_repeated(bmc: BmcUnderTest) -> None:
     bmc.arm(FaultKind.BMC_REPLIES_LOST, command=BmcCommand.POWER)
-    driver(bmc).power_on()
+    once_heard(driver(bmc, timeout_s=2).power_on, told=bmc.commanded)
     assert bmc.hardware.requests == [ChassisAction.ON]
     assert bmc.strikes() == [{"event": "struck", "fault": "bmc-replies-lost", "strike": 1, "command": "power"}]
 
@@ -41,13 +41,14 @@ def test_a_power_command_whose_reply_is_lost_is_observed_not_repeated(bmc: BmcUn
 def test_thirty_of_a_hundred_replies_lost_cost_time_only(bmc: BmcUnderTest) -> None:
     bmc.arm(FaultKind.BMC_REPLIES_LOST, percent=30, count=None, seed=3)
     wanted = [ChassisAction.ON, ChassisAction.OFF] * 4
-    brisk = driver(bmc, resend_s=0.05, timeout_s=1)
+    # Its command waits for a lost reply to the end.
+    patient, brisk = driver(bmc, resend_s=0.05), driver(bmc, resend_s=0.05, timeout_s=1)
     for action in wanted:
         if action is ChassisAction.ON:
-            brisk.set_boot_override(PXE)
-            brisk.power_on()
+            patient.set_boot_override(PXE)
+            once_heard(brisk.power_on, told=bmc.commanded)
         else:
-            brisk.power_off()
+            once_heard(brisk.power_off, told=bmc.commanded)
     assert bmc.hardware.requests == wanted
     assert len(bmc.strikes()) > 10
 
@@ -55,7 +56,7 @@ def test_thirty_of_a_hundred_replies_lost_cost_time_only(bmc: BmcUnderTest) -> N
 def test_a_bmc_that_never_answers_a_status_is_unreachable(bmc: BmcUnderTest) -> None:
     bmc.arm(FaultKind.BMC_REPLIES_LOST, command=BmcCommand.STATUS, count=None)
     with pytest.raises(errors.Unreachable, match="stopped answering at 'get chassis status'"):
-        driver(bmc, timeout_s=0.5).power_on()
+        driver(bmc, timeout_s=3).power_on()  # a login is waited for five times as long once it is heard
     assert bmc.hardware.requests == []
 
 
@@ -71,7 +72,7 @@ def test_late_replies_are_no_second_answers(bmc: BmcUnderTest) -> None:
 
 def test_a_power_command_answered_after_all_patience_is_observed(bmc: BmcUnderTest) -> None:
     bmc.arm(FaultKind.BMC_REPLIES_LATE, seconds=1.5, command=BmcCommand.POWER)
-    driver(bmc, timeout_s=0.6).power_on()
+    once_heard(driver(bmc, timeout_s=0.6).power_on, told=bmc.commanded)
     assert bmc.hardware.requests == [ChassisAction.ON]
 
 
@@ -90,10 +91,11 @@ def test_duplicated_replies_are_taken_once(bmc: BmcUnderTest) -> None:
 # --- sessions --------------------------------------------------------------------------------------------------------
 def test_exhausted_sessions_are_busy_until_one_is_free(bmc: BmcUnderTest) -> None:
     bmc.arm(FaultKind.BMC_SESSIONS_EXHAUSTED, after=1, count=2)
-    driver(bmc).power_state()
+    patient = driver(bmc, timeout_s=100, resend_s=20)  # a resent login is a login, too
+    patient.power_state()
     for _ in range(2):
         with pytest.raises(errors.Busy, match="no free session slot") as caught:
-            driver(bmc).power_on()
+            patient.power_on()
         assert "close other IPMI sessions" in caught.value.hint
     assert bmc.hardware.requests == []
     driver(bmc).power_on()
@@ -104,18 +106,18 @@ def test_a_dead_bmc_is_unreachable_and_comes_back_without_its_sessions(bmc: BmcU
     with pytest.raises(errors.Unreachable, match=r"does not answer IPMI|stopped answering"):
         driver(bmc, timeout_s=0.4).power_on()
     assert bmc.hardware.requests == []
-    began = time.monotonic()
-    driver(bmc, timeout_s=5).power_on()
-    assert time.monotonic() - began > 0.1
+    driver(bmc).power_on()
     assert bmc.hardware.requests == [ChassisAction.ON]
     assert len(bmc.strikes()) == 1
 
 
 def test_a_bmc_that_dies_while_it_is_watched_is_an_unknown_outcome(bmc: BmcUnderTest) -> None:
-    bmc.arm(FaultKind.BMC_REPLIES_LOST, command=BmcCommand.POWER)
-    bmc.arm(FaultKind.BMC_REPLIES_LOST, command=BmcCommand.STATUS, after=1, count=None)
-    with pytest.raises(errors.OutcomeUnknown, match="was sent, then the state could not be read"):
+    def watch() -> None:
+        bmc.arm(FaultKind.BMC_REPLIES_LOST, command=BmcCommand.STATUS, after=1, count=None)
         driver(bmc, timeout_s=0.4).power_on(timeout_s=1)
+
+    with pytest.raises(errors.OutcomeUnknown, match="was sent, then the state could not be read"):
+        once_heard(watch, told=bmc.commanded)
     assert bmc.hardware.requests == [ChassisAction.ON]
 
 
@@ -157,7 +159,7 @@ def test_a_power_state_that_says_off_for_ever_ends_in_an_unknown_outcome(bmc: Bm
 
 def test_one_lie_is_outlived(bmc: BmcUnderTest) -> None:
     bmc.arm(FaultKind.POWER_STATE_LIES, after=1)
-    driver(bmc).power_on(timeout_s=5)
+    driver(bmc).power_on(timeout_s=60)
     assert bmc.hardware.requests == [ChassisAction.ON]
     assert bmc.hardware.powered
 

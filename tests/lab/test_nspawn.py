@@ -118,11 +118,9 @@ def test_a_wrong_checksum_is_reported_with_its_cause(bench: Bench, host_image: b
     bench.service.order_image(host_image, raw_size_bytes=RAW_SIZE, seed=b"", image_sha256="0" * 64)
     bench.service.orders.append("action=power-off\n")
     _pxe(bench)
-    bench.wait_for_power(NODE, "on")
-    bench.wait_for_power(NODE, "off")
+    wait_until(lambda: bench.powers(NODE)[-1:] == [("off", "guest-power-off")], what="power off")
     assert bench.service.stages() == ["write/started", "write/failed"]
     assert "checksum mismatch: expected 0000" in bench.service.reports[-1]["detail"]
-    assert bench.powers(NODE)[-1] == ("off", "guest-power-off")
 
 
 def test_a_disk_too_small_is_reported_and_not_written(bench: Bench) -> None:

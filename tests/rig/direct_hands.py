@@ -22,9 +22,13 @@ PAUSE_SHARE = 0.02
 class DirectHands:
     """Carries out one operation in this process; see levier.saga.conductor.Hands."""
 
-    def __init__(self, run: OperationRun, parallel: int) -> None:
+    def __init__(
+        self, run: OperationRun, parallel: int, *, before_step: Callable[[str, str], None] | None = None
+    ) -> None:
+        """`before_step` is called with step and target before the step's first attempt, which waits for it."""
         self._run = run
         self._parallel = parallel
+        self._before_step = before_step
         self.told: list[str] = []
 
     @property
@@ -45,6 +49,8 @@ class DirectHands:
         return await self._run.call(self._run.settle)
 
     async def do_step(self, step: Step[Any], target: str) -> None:
+        if self._before_step is not None:
+            await asyncio.to_thread(self._before_step, step.name, target)
         await self._attempts(step, lambda: self._run.do(step, target))
 
     async def undo_step(self, step: Step[Any], target: str) -> None:

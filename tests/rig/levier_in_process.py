@@ -47,6 +47,8 @@ BRIEF = Patience(
     clock_timeout_s=1.0,
 )
 """Limits that suit machines which boot in a tenth of a second."""
+BMC_TIMEOUT_S = 3.0
+"""For a BMC that is killed on purpose: until it counts as silent."""
 _FAILED = {StepEventKind.FAILED, StepEventKind.UNKNOWN}
 
 
@@ -77,14 +79,24 @@ class LevierInProcess:
         self.services = services
         self.rack = rack
 
-    def operate(self, kind: str, *nodes: str, parallel: int = 16, tell: Callable[[str], None] = print) -> Verdict:
-        """The operation was ordered and brought as far as it goes; `tell` hears what its worker says."""
+    def operate(
+        self,
+        kind: str,
+        *nodes: str,
+        parallel: int = 16,
+        tell: Callable[[str], None] = print,
+        before_step: Callable[[str, str], None] | None = None,
+    ) -> Verdict:
+        """The operation was ordered and brought as far as it goes; `tell` hears what its worker says.
+
+        `before_step` is called with step and target before the step's first attempt, which waits for it.
+        """
         key = f"test-{uuid.uuid4()}"
         operation = self.services.operations.plan(kind, list(nodes), {}, flow_run_id=key, who="test")
         began = time.monotonic()
         run = self.services.operations.take_over(operation, flow_run_id=key, tell=tell)
         try:
-            settlement = asyncio.run(DirectHands(run, parallel).conductor.carry_out())
+            settlement = asyncio.run(DirectHands(run, parallel, before_step=before_step).conductor.carry_out())
             return Verdict(settlement, run.status(), time.monotonic() - began)
         finally:
             run.close()
@@ -109,11 +121,16 @@ class LevierInProcess:
 
 @contextmanager
 def levier_in_process(
-    directory: Path, *, nodes: int, patience: Patience = BRIEF, database_url: str = ""
+    directory: Path,
+    *,
+    nodes: int,
+    patience: Patience = BRIEF,
+    database_url: str = "",
+    bmc_timeout_s: float = BMC_TIMEOUT_S,
 ) -> Iterator[LevierInProcess]:
     """A rack of `nodes` stub machines is up, Levier's services and its boot service beside it, the site is applied.
 
-    Its database is the one at `database_url`, or an SQLite file of its own.
+    Its database is the one at `database_url`, or an SQLite file of its own. `bmc_timeout_s` is every BMC's timeout_s.
     """
     name = f"v{os.getpid()}-{uuid.uuid4().hex[:4]}"
     ports = Ports(bmc=free_port(), ssh=free_port(), boot=free_port())
@@ -123,7 +140,7 @@ def levier_in_process(
         rack.up(plan_rack(name=name, chassis=ChassisKind.STUB, nodes=nodes, ports=ports))
         settings = _settings(directory / "state", boot_port=ports.boot, patience=patience)
         services = wire(replace(settings, database_url=database_url or settings.database_url))
-        supply(services, rack)
+        supply(services, rack, bmc_timeout_s=bmc_timeout_s)
         stack.enter_context(_boot_service(services, host=str(rack.spec().server)))
         yield LevierInProcess(services, rack)
 
@@ -141,7 +158,7 @@ def _settings(state_dir: Path, *, boot_port: int, patience: Patience) -> Setting
     )
 
 
-def supply(services: Services, rack: Rack) -> None:
+def supply(services: Services, rack: Rack, *, bmc_timeout_s: float = BMC_TIMEOUT_S) -> None:
     """Image, ramdisk, credentials and site are in place, as an operator brings them."""
     status = rack.status()
     services.images.take_in(status["image"], Path(status["image_file"]), sha256="")
@@ -150,7 +167,7 @@ def supply(services: Services, rack: Rack) -> None:
         services.secrets.set(name, values)
     site = YAML(typ="safe").load(Path(status["site_file"]).read_text())
     for node in site["nodes"]:
-        node["bmc"]["timeout_s"] = 3
+        node["bmc"]["timeout_s"] = bmc_timeout_s
     text = io.StringIO()
     YAML(typ="safe").dump(site, text)
     services.sites.apply(text.getvalue(), "site.yaml", who="test")

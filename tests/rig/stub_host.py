@@ -90,7 +90,7 @@ def answers(login: StubLogin) -> bool:
 
 def boot_from_network(rack: Rack, node: str) -> None:
     """The machine is on and boots from the network once."""
-    quick = {"min_interval_s": 0.0, "poll_interval_s": 0.1}
+    quick = {"min_interval_s": 0.0, "poll_interval_s": 0.1, "timeout_s": 30.0}
     bmc = BMC_DRIVERS["ipmi"](rack.bmc(node), rack.credentials(), options=quick)
     bmc.set_boot_override(BootOverride(device=BootDevice.PXE))
     bmc.power_on()

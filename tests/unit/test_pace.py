@@ -32,7 +32,9 @@ class Here:
 
 
 def test_a_slow_host_is_told_from_one_that_is_not() -> None:
-    usual, slow = slowness(cast(RemoteHost, Here())), slowness(cast(RemoteHost, Here(before_s=4 * USUAL_S)))
+    # The best of three: this computer may stand still during one of them.
+    usual = min(slowness(cast(RemoteHost, Here())) for _ in range(3))
+    slow = slowness(cast(RemoteHost, Here(before_s=4 * USUAL_S)))
     assert 1.0 <= usual <= SLOWEST
     assert 4.0 < slow <= SLOWEST
     assert slow > usual

@@ -25,7 +25,7 @@ from levier.store.step_log import SqlStepLog
 __all__ = ["expand", "inspect"]
 
 GATES = "LEVIER_GATES"
-LONGEST_S = 120.0
+LONGEST_S = 600.0
 _ended = threading.Event()
 
 

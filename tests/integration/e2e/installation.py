@@ -27,6 +27,8 @@ from tests.integration.prefect_server import free_port
 IMAGE = "debian-12"
 NODES = ("a1-01", "a1-02", "b1-01", "b1-02")
 BUILD_S = 900.0
+BMC_S = 20.0
+"""A BMC's timeout_s: no attempt fails because this computer stood still with its BMCs."""
 Site = dict[str, Any]
 
 
@@ -82,6 +84,8 @@ class Installation:
             terminal.ok("secret", "set", name, "--stdin-json", stdin=json.dumps(values))
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)], check=True)
         self.site = YAML(typ="safe").load(Path(lab["site_file"]).read_text())
+        for node in self.site["nodes"]:
+            node["bmc"]["timeout_s"] = BMC_S
         self.site["site"]["authorized_keys"] = [self.key.with_suffix(".pub").read_text().strip()]
         self.site = self._first_site(self.site)
         self._first_revision = self.apply(self.site)

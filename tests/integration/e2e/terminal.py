@@ -92,11 +92,12 @@ class Terminal:
 
 
 def until(condition: Callable[[], T | None], *, what: str, timeout_s: float = PATIENCE_S, every_s: float = 0.1) -> T:
-    """The first result of `condition` that is neither None nor False."""
+    """The first result of `condition` that is neither None nor False; it is looked at after the deadline once more."""
     deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
+    while True:
+        late = time.monotonic() >= deadline  # before the look: this computer may stand still between two looks
         result = condition()
         if result is not None and result is not False:
             return result
+        assert not late, f"not within {timeout_s:g} s: {what}"
         time.sleep(every_s)
-    raise AssertionError(f"not within {timeout_s:g} s: {what}")

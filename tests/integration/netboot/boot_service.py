@@ -28,7 +28,7 @@ from levier.store.boot_sessions import BootSessionStore
 from levier.store.step_log import SqlStepLog
 
 OPERATIONS = ("another", *(f"op{number}" for number in range(10)))
-HOLD_S = 20.0
+HOLD_S = 60.0
 SEAL = AesGcmSeal(bytes(range(KEY_BYTES)))
 
 

@@ -24,7 +24,7 @@ class PlayingAgent:
         self.boot_url = boot_url
         self.mac = mac
         self.session = ""
-        self.http = httpx.Client(base_url=boot_url, timeout=40)
+        self.http = httpx.Client(base_url=boot_url, timeout=90)
 
     def script(self) -> httpx.Response:
         return self.http.get(f"/ipxe/{self.mac.replace(':', '-')}")

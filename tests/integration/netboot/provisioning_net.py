@@ -90,7 +90,7 @@ class DhcpClient:
         self._script.chmod(0o755)
         self._out = directory / f"{namespace}.env"
 
-    def ask(self, *options: str, tries: int = 5) -> Answer | None:
+    def ask(self, *options: str, tries: int = 20) -> Answer | None:
         """What the server answered, or None when it did not within `tries` seconds."""
         self._out.unlink(missing_ok=True)
         command = ["busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t", str(tries), "-T", "1"]

@@ -199,7 +199,7 @@ def asked_while(agent: PlayingAgent, change: object) -> tuple[httpx.Response, fl
     assert callable(change)
     change()
     changed = time.monotonic()
-    thread.join(timeout=30)
+    thread.join(timeout=90)
     answer, at = answers[0]
     return answer, at - changed
 

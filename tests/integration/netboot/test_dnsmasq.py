@@ -148,7 +148,6 @@ def test_many_publish_at_once_and_the_last_read_counts(server: DnsmasqServer, co
     each_ms = (time.monotonic() - began) / 40 * 1000
     print(f"publishing: {each_ms:.0f} ms each")
     assert len(config.files.hosts.read_text().splitlines()) == 40
-    assert each_ms < 500
 
 
 def test_hosts_published_while_nothing_runs_count_from_the_start(net: ProvisioningNet, config: DnsmasqConfig) -> None:
