@@ -57,9 +57,9 @@ class Case:
     """Which replies are lost depends on how often the BMC is asked, so on how fast this computer is: each of the steps
     that ask it may need another attempt, or none."""
 
-    def told(self, node: str, *, power_s: float = POWER_S) -> str:
+    def told(self, node: str) -> str:
         """What the step says about this node, where power is waited for so long."""
-        return self.error.format(node=node, power=f"{power_s:g}")
+        return self.error.format(node=node, power=f"{POWER_S:g}")
 
 
 def once(kind: FaultKind, **terms: object) -> tuple[Fault, ...]:
@@ -380,7 +380,7 @@ def test_no_command_was_sent_more_often_than_the_verdict_says(outcome: Outcome) 
 def test_the_page_for_operators_tells_every_fault_and_every_error() -> None:
     page = PAGE.read_text()
     assert [kind for kind in FaultKind if f"`{kind}" not in page] == []
-    told = {case.name: case.told("a1-01", power_s=9) for case in CASES if case.error}  # the page's own limit
+    told = {case.name: case.told("a1-01") for case in CASES if case.error}
     assert [name for name, error in told.items() if error not in page] == []
     assert {kind for case in CASES for kind in (fault.kind for fault in (*case.faults, *case.before.values()))} == set(
         FaultKind
