@@ -210,9 +210,15 @@ class AptPackages:
             raise failed_error(self._name, f"installing {', '.join(wanted)}", said)
 
     def _dpkg(self, verb: str, names: Sequence[str]) -> None:
-        """Exactly these packages: apt would take others along. Cut-off ones go, too."""
+        """Exactly these packages: apt would take others along. Cut-off ones go, too.
+
+        apt's note that one came along for another goes first, which dpkg knows nothing of: it would count for the next
+        one of the name.
+        """
         done = self._shell.work(
-            f"patiently dpkg --force-remove-reinstreq {verb} -- {shlex.join(names)}", limit_s=self._limits.work_s
+            f"patiently apt-mark manual {shlex.join(names)} || true\n"
+            f"patiently dpkg --force-remove-reinstreq {verb} -- {shlex.join(names)}",
+            limit_s=self._limits.work_s,
         )
         if done.exit_status:
             raise failed_error(self._name, f"removing {', '.join(names)}", done.stdout + done.stderr)

@@ -48,7 +48,9 @@ class Rig:
 
     def listing(self) -> str:
         """Everything dpkg knows, removed packages that left something included."""
-        return self.host.run("dpkg -l | tail -n +6; ls -A /etc/levier /usr/sbin/policy-rc.d 2>&1; true").stdout
+        automatic = "awk '/^Package:/ { name = $2 } /^Auto-Installed: 1/ { print name }' /var/lib/apt/extended_states"
+        looks = ("dpkg -l | tail -n +6", f"{automatic} | sort", "ls -A /etc/levier /usr/sbin/policy-rc.d 2>&1", "true")
+        return self.host.run("; ".join(looks)).stdout
 
     def active(self, service: str) -> bool:
         return self.host.run(f"systemctl is-active {service}", check=False).stdout.strip() == "active"
