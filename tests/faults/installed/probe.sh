@@ -20,7 +20,7 @@ awk '/^Package:/ { name = $2 } /^Auto-Installed: 1/ { print name }' /var/lib/apt
 awk '{ print $2, $3 }' /proc/self/mounts | sort | told mount
 
 # Which units are enabled, the links in /etc/systemd say. What the system starts by itself now and then is no doing of ours.
-passing='^(run-|session|user|systemd-|apt-daily|dpkg-db|logrotate|man-db|e2scrub|fstrim|init\.scope|-\.|phpsessionclean|motd|ssh@)'
+passing='^(run-|session|cloud-|user|systemd-|apt-daily|dpkg-db|logrotate|man-db|e2scrub|fstrim|init\.scope|-\.|phpsessionclean|motd|ssh@)'
 systemctl list-units --all --no-legend --plain --type=service,socket,timer,mount \
     | awk '$3 == "active" || $3 == "failed" || $3 == "activating" { print $1, $3, $4 }' \
     | grep -Ev "$passing" | sort | told unit
@@ -52,7 +52,7 @@ for schema in $(ask "SELECT table_schema FROM information_schema.tables WHERE ta
     ask "SELECT '$schema', version_num FROM $schema.alembic_version" | sort | told 'schema version'
 done
 if has keystone service; then
-    ask "SELECT type, extra, enabled FROM keystone.service" | sort | told service
+    ask "SELECT type, JSON_VALUE(extra, '\$.name'), JSON_VALUE(extra, '\$.description'), enabled FROM keystone.service" | sort | told service
     ask "SELECT s.type, e.interface, e.url, e.region_id FROM keystone.endpoint e LEFT JOIN keystone.service s
          ON s.id = e.service_id" | sort | told endpoint
     ask "SELECT name, domain_id FROM keystone.local_user" | sort | told 'keystone user'
