@@ -7,7 +7,10 @@ told() { sed "s|^|$1\t|"; }
 # What tools rewrite on their own: their backups, locks and caches.
 ours='^/etc/(passwd-|group-|shadow-|gshadow-|subuid-|subgid-|\.pwd\.lock|ld\.so\.cache|\.updated|mtab|resolv\.conf|adjtime)'
 find /etc /var/lib/levier -printf '%p %y %m %u:%g %l\n' | grep -Ev "$ours" | sort | told file
-find /etc -type f -print0 | sort -z | xargs -0 sha256sum | awk '{ print $2, $1 }' | grep -Ev "$ours" | told content
+accounts='^/etc/(passwd|group|shadow|gshadow) '
+find /etc -type f -print0 | sort -z | xargs -0 sha256sum | awk '{ print $2, $1 }' | grep -Ev "$ours|$accounts" | told content
+getent passwd | cut -d: -f1,6,7 | sort | told account
+getent group | cut -d: -f1,4 | sort | told group
 find /var/lib /opt /usr/local -maxdepth 1 -printf '%p %y %m %u:%g\n' | sort | told directory
 if [ -e /opt/levier ]; then
     find /opt/levier -maxdepth 3 -printf '%p %y %m %u:%g %l\n' | sort | told release

@@ -7,6 +7,7 @@ once more, and the world at each place is what it was on the way up.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -40,6 +41,11 @@ class _Rung:
 
     operation: str
     before: World | None
+
+
+_LEFT_BY_PACKAGES = re.compile(r"\t(/etc/mysql|/var/lib/mysql|(mysql|rabbitmq|epmd):|epmd\.(service|socket) )")
+"""What their scripts leave when packages are purged (docs/packages.md, Left behind), and erlang's port mapper, which goes
+with its package and not with RabbitMQ's stop."""
 
 
 class Walk:
@@ -147,7 +153,8 @@ class Walk:
         yield from (f"at the bottom: {each}" for each in self._unlike(bottom))
 
     def _unlike(self, before: World) -> Iterator[str]:
-        return self._observer.look().differences(before, besides=self._lasting)
+        differences = self._observer.look().differences(before, besides=self._lasting)
+        return (each for each in differences if not _LEFT_BY_PACKAGES.search(each))
 
     # --- one place --------------------------------------------------------------------------------------------------
 
