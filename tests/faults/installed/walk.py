@@ -44,8 +44,8 @@ class _Rung:
 
 
 _LEFT_BY_PACKAGES = re.compile(r"\t(/etc/mysql|/var/lib/mysql|(mysql|rabbitmq|epmd):|epmd\.(service|socket) )")
-"""What their scripts leave when packages are purged (docs/packages.md, Left behind), and erlang's port mapper, which goes
-with its package and not with RabbitMQ's stop."""
+"""What their scripts leave when packages are purged (docs/packages.md, Left behind), and erlang's port mapper, which
+goes with its package and not with RabbitMQ's stop."""
 
 
 class Walk:
