@@ -80,13 +80,15 @@ nodes:
     rack: b1
     firmware: uefi
     image: debian-12
-    roles: [compute]
+    roles: [compute, storage]
     bmc: {driver: ipmi, address: 10.90.0.3, credential: rack}
     nics:
       - {name: eth0, mac: "52:54:00:00:03:00", network: provisioning, address: 10.77.0.13}
       - {name: eth1, mac: "52:54:00:00:03:01", network: management, address: 10.78.0.13}
       - {name: eth2, mac: "52:54:00:00:03:02", network: tenant, address: 10.79.0.13}
-    settings: {nova-compute: {reserved_memory_mib: 256}}
+    settings:
+      nova-compute: {reserved_memory_mib: 256}
+      cinder-volume: {backend: lvm, volume_devices: [/dev/vdb]}
 """
 
 ONE_NIC = """\

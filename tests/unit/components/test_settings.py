@@ -37,7 +37,7 @@ def test_raw_options_are_merged_into_the_file_and_a_list_repeats_the_option() ->
 
 
 def test_a_role_overlays_only_its_own_hosts() -> None:
-    site = site_in(TWO_ZONES.replace("  - name: compute\n", "  - name: storage\n"))
+    site = site_in(TWO_ZONES.replace("  - name: compute\n", "  - name: network\n"))
     content = rendered(site, "b1-01", "nova-compute").files[0].content
     assert "max_concurrent_builds" not in content
 
