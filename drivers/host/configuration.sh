@@ -102,10 +102,15 @@ unchanged() {
 forget_unchanged() {
     if [ -e "$1" ] && unchanged "$1"; then
         rm -rf -- "$1.gone"
-        mv -T -- "$1" "$1.gone"
-        rm -rf -- "$1.gone"
-        remove_bare "$(dirname -- "$1")"
+        drop "$1"
     fi
+}
+
+# drop PLACE: nothing is kept there, at no moment half of it, nor are directories that held nothing else.
+drop() {
+    mv -T -- "$1" "$1.gone"
+    rm -rf -- "$1.gone"
+    remove_bare "$(dirname -- "$1")"
 }
 
 # put_back PLACE: users, directories and files are as they were kept. Prints what was changed.
@@ -146,9 +151,7 @@ put_back() {
             echo "$name"
         fi
     done < "$1/backwards"
-    mv -T -- "$1" "$1.gone"
-    rm -rf -- "$1.gone"
-    remove_bare "$(dirname -- "$1")"
+    drop "$1"
 }
 
 # forget FILE: it is not there, whole or half, nor its description, nor directories that held nothing else.

@@ -213,7 +213,7 @@ class AptPackages:
         """Exactly these packages: apt would take others along. Cut-off ones go, too.
 
         apt's note that one came along for another goes first, which dpkg knows nothing of: it would count for the next
-        one of the name.
+        one of the name. A note that stays is no reason to keep the package: a half-installed one cannot be marked.
         """
         done = self._shell.work(
             f"patiently apt-mark manual {shlex.join(names)} || true\n"

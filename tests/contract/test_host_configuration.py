@@ -11,6 +11,7 @@ from drivers.host import (
     Directory,
     File,
     HostConfiguration,
+    UnitState,
     User,
     complaints,
     ensure_running,
@@ -48,6 +49,7 @@ WANTED = HostConfiguration(
     ),
 )
 UNITS = ("clerk.service",)
+PATHS = [file.path for file in WANTED.files]
 OPERATION = "install-1/clerk"
 
 
@@ -175,70 +177,57 @@ def test_a_unit_runs_with_the_configuration_of_now(host: RemoteHost) -> None:
     keep(host, WANTED, name=OPERATION)
     put(host, WANTED)
     before = observe_units(host, UNITS)
-    paths = [file.path for file in WANTED.files]
-    assert ensure_running(host, UNITS, files=paths) == UNITS
+    assert ensure_running(host, UNITS, files=PATHS) == UNITS
     (state,) = observe_units(host, UNITS)
     assert (state.enabled, state.active) == (True, True)
-    assert ensure_running(host, UNITS, files=paths) == (), "it is left alone"
+    assert ensure_running(host, UNITS, files=PATHS) == (), "it is left alone"
     changed = File(path="/etc/clerk/clerk.conf", content=b"password = merrythought\n", group="clerk", mode=0o640)
     put(host, WANTED.model_copy(update={"files": (changed, *WANTED.files[1:])}))
-    assert ensure_running(host, UNITS, files=paths, steady=UNITS) == (), "it does not read them"
-    assert ensure_running(host, UNITS, files=paths) == UNITS
+    assert ensure_running(host, UNITS, files=PATHS, steady=UNITS) == (), "it does not read them"
+    assert ensure_running(host, UNITS, files=PATHS) == UNITS
     stop_again(host, before)
     (state,) = observe_units(host, UNITS)
     assert (state.enabled, state.active) == (False, False)
     assert stop_again(host, before) == (), "safe to repeat"
-    assert run_again(host, before, files=paths) == (), "it did not run before"
+    assert run_again(host, before, files=PATHS) == (), "it did not run before"
 
 
 def test_a_unit_that_was_restarted_for_a_configuration_runs_with_the_earlier_one_again(host: RemoteHost) -> None:
-    keep(host, WANTED, name=OPERATION)
-    put(host, WANTED)
-    paths = [file.path for file in WANTED.files]
-    ensure_running(host, UNITS, files=paths)
-    before = observe_units(host, UNITS)
-    changed = File(path=paths[0], content=b"password = merrythought\n", group="clerk", mode=0o640)
+    before = clerk_at_work(host)
+    changed = File(path=PATHS[0], content=b"password = merrythought\n", group="clerk", mode=0o640)
     second = WANTED.model_copy(update={"files": (changed, *WANTED.files[1:])})
     keep(host, second, name="install-2/clerk")
     put(host, second)
-    ensure_running(host, UNITS, files=paths)
+    ensure_running(host, UNITS, files=PATHS)
     assert said_since(host, before[0].invocation) == "password = merrythought"
     assert stop_again(host, before) == UNITS
     assert stop_again(host, before) == (), "safe to repeat"
-    assert put_back(host, name="install-2/clerk") == (paths[0],), "what is as it was is left alone"
-    assert run_again(host, before, files=paths) == UNITS
+    assert put_back(host, name="install-2/clerk") == (PATHS[0],), "what is as it was is left alone"
+    assert run_again(host, before, files=PATHS) == UNITS
     assert said_since(host, before[0].invocation) == "password = wishbone"
-    assert run_again(host, before, files=paths) == (), "safe to repeat"
-    assert ensure_running(host, UNITS, files=paths) == ()
+    assert run_again(host, before, files=PATHS) == (), "safe to repeat"
+    assert ensure_running(host, UNITS, files=PATHS) == ()
 
 
 def test_a_unit_whose_stop_was_passed_over_is_restarted_with_the_earlier_configuration(host: RemoteHost) -> None:
     """An operator may take the undo of a start out of the plan."""
-    keep(host, WANTED, name=OPERATION)
-    put(host, WANTED)
-    paths = [file.path for file in WANTED.files]
-    ensure_running(host, UNITS, files=paths)
-    before = observe_units(host, UNITS)
-    changed = File(path=paths[0], content=b"password = merrythought\n", group="clerk", mode=0o640)
+    before = clerk_at_work(host)
+    changed = File(path=PATHS[0], content=b"password = merrythought\n", group="clerk", mode=0o640)
     keep(host, WANTED, name="install-2/clerk")
     put(host, HostConfiguration(files=(changed,)))
-    ensure_running(host, UNITS, files=paths)
+    ensure_running(host, UNITS, files=PATHS)
     put_back(host, name="install-2/clerk")
-    assert run_again(host, before, files=paths) == UNITS
+    assert run_again(host, before, files=PATHS) == UNITS
     assert said_since(host, before[0].invocation) == "password = wishbone"
 
 
 def test_a_unit_that_was_not_touched_goes_on_when_its_files_come_back(host: RemoteHost) -> None:
-    keep(host, WANTED, name=OPERATION)
-    put(host, WANTED)
-    paths = [file.path for file in WANTED.files]
-    ensure_running(host, UNITS, files=paths)
-    before = observe_units(host, UNITS)
+    before = clerk_at_work(host)
     keep(host, WANTED, name="install-2/clerk")
-    put(host, HostConfiguration(files=(File(path=paths[0], content=b"new\n", group="clerk", mode=0o640),)))
+    put(host, HostConfiguration(files=(File(path=PATHS[0], content=b"new\n", group="clerk", mode=0o640),)))
     assert stop_again(host, before) == ()
     put_back(host, name="install-2/clerk")
-    assert run_again(host, before, files=paths) == ()
+    assert run_again(host, before, files=PATHS) == ()
     assert observe_units(host, UNITS)[0].invocation == before[0].invocation
 
 
@@ -266,6 +255,14 @@ def test_a_unit_that_only_tries_to_start_is_stopped_too(host: RemoteHost) -> Non
     assert (state.active, state.stopped) == (False, False)
     assert stop_again(host, before) == UNITS
     assert observe_units(host, UNITS)[0].stopped
+
+
+def clerk_at_work(host: RemoteHost) -> tuple[UnitState, ...]:
+    """The unit runs with what is wanted; how it stands."""
+    keep(host, WANTED, name=OPERATION)
+    put(host, WANTED)
+    ensure_running(host, UNITS, files=PATHS)
+    return observe_units(host, UNITS)
 
 
 def said_since(host: RemoteHost, earlier: str) -> str:
