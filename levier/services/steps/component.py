@@ -207,27 +207,25 @@ def start(component: Component) -> NodeStep:
     )
     def do(ctx: NodeContext) -> JsonMap:
         rendered, host = _rendered(ctx, component), ctx.own_host()
-        _refuse_taken_ports(ctx, component, host)
+        _refuse_taken_ports(ctx, host, rendered)
         started = ensure_running(host, rendered.units, files=_files(rendered, component), steady=rendered.steady_units)
         return {"changed": list(started), "healthy_after_s": _wait_until_healthy(ctx, host, rendered)}
 
     return do
 
 
-def _refuse_taken_ports(ctx: NodeContext, component: Component, host: RemoteHost) -> None:
+def _refuse_taken_ports(ctx: NodeContext, host: RemoteHost, rendered: RenderedComponent) -> None:
     """Nobody else listens where the component will. Raises Conflict naming the port and the program.
 
     Of a component that runs already, or is about to, the ports are taken by itself.
     """
-    ports = _rendered(ctx, component).ports
-    states = observe_units(host, [unit.name for unit in component.units])
-    if not ports or not all(state.stopped for state in states):
+    if not rendered.ports or not all(state.stopped for state in observe_units(host, rendered.units)):
         return
-    taken = listeners(host, ports)
+    taken = listeners(host, rendered.ports)
     if taken:
         words = ", ".join(f"port {port} is taken by {program}" for port, program in taken.items())
         raise Conflict(
-            f"{component.name} cannot be started on {ctx.name}: {words}",
+            f"{rendered.component} cannot be started on {ctx.name}: {words}",
             hint=f"end that program on {ctx.name} (ss -ltnp shows it), then resume the operation",
         )
 
