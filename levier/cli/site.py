@@ -12,7 +12,7 @@ from levier.cli.client import connect
 from levier.cli.output import console, show_json, show_rows
 from levier.domain.errors import InvalidRequest
 from levier.domain.problems import render_problems
-from levier.services.sitefile import SiteFileInvalid, load_site
+from levier.services.sitefile import SiteFileInvalid, load_site, unmet_needs
 
 app = typer.Typer(help="Site file and configuration revisions.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -38,11 +38,16 @@ def validate(file: Path, as_json: Json = False) -> None:
         else:
             print(render_problems(invalid.problems, str(file)), file=sys.stderr)
         raise typer.Exit(1) from invalid
-    site = document.site
+    site, unmet = document.site, unmet_needs(document.site)
     if as_json:
-        show_json({"valid": True, "site": site.site.name, "nodes": len(site.nodes), "digest": document.digest})
+        about = {"site": site.site.name, "nodes": len(site.nodes), "digest": document.digest}
+        show_json({"valid": True, **about, "unmet": unmet})
         return
     console.print(f"{file}: correct. Site {site.site.name}, {len(site.zones)} zones, {len(site.nodes)} nodes.")
+    if unmet:
+        console.print("levier install would refuse it, for it cannot work as a cloud:")
+        for sentence in unmet:
+            console.print(f"  {sentence}", soft_wrap=True)
 
 
 @app.command()

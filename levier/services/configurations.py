@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from levier.domain.component_placement import component_named, components_of, missing_needs
+from levier.domain.component_placement import component_named, components_of
 from levier.domain.errors import NotFound
 from levier.domain.problems import closest
 from levier.domain.site import Node, Site
@@ -89,10 +89,6 @@ class Configurations:
     def component(self, name: str) -> dict[str, Any]:
         """One component with all it says. Raises NotFound with the closest name."""
         return component_named(installed_components(), name).model_dump(mode="json", exclude_none=True)
-
-    def unmet(self) -> list[str]:
-        """One sentence for each need that no host of the newest revision meets."""
-        return list(missing_needs(self._sites.current()[1], installed_components()))
 
 
 def _host(site: Site, name: str) -> Node:

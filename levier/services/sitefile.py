@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from levier.domain.component_placement import missing_needs
 from levier.domain.component_settings import settings_findings
 from levier.domain.errors import InvalidRequest
 from levier.domain.problems import Finding, Problem, render_path, render_problems
@@ -14,7 +15,7 @@ from levier.domain.site_validation import parse_site
 from levier.services.components.installed import installed_components, known_options
 from levier.services.yaml_source import Source, read_yaml
 
-__all__ = ["SiteDocument", "SiteFileInvalid", "canonical", "digest", "load_site", "render_problems"]
+__all__ = ["SiteDocument", "SiteFileInvalid", "canonical", "digest", "load_site", "render_problems", "unmet_needs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,14 @@ def load_site(text: str, filename: str) -> SiteDocument:
     if site is None or problems:
         raise SiteFileInvalid(filename, tuple(sorted(problems, key=lambda each: (each.line, each.column, each.path))))
     return SiteDocument(filename=filename, site=site, canonical=canonical(site), digest=digest(site))
+
+
+def unmet_needs(site: Site) -> tuple[str, ...]:
+    """One sentence for each thing that an installation of the valid `site` would lack; empty without any.
+
+    A site of machines that run no OpenStack, or not yet, may lack all of it. Safe to repeat.
+    """
+    return missing_needs(site, installed_components())
 
 
 def _component_findings(document: object) -> tuple[Finding, ...]:

@@ -11,7 +11,7 @@ from levier.domain.node_record import SiteNode
 from levier.domain.revision import Revision
 from levier.domain.site import Site
 from levier.domain.site_diff import diff_sites
-from levier.services.sitefile import load_site
+from levier.services.sitefile import load_site, unmet_needs
 from levier.store.nodes import NodeStore
 from levier.store.revisions import RevisionStore
 
@@ -28,9 +28,13 @@ class Sites:
         self._nodes = nodes
 
     def validate(self, text: str, filename: str) -> dict[str, Any]:
-        """What the site file describes; nothing is stored. Raises SiteFileInvalid with every problem."""
+        """What the site file describes, and what an installation would lack (`unmet`); nothing is stored.
+
+        Raises SiteFileInvalid with every problem.
+        """
         document = load_site(text, filename)
-        return {"valid": True, "site": document.site.site.name, "nodes": len(document.site.nodes)}
+        site = document.site
+        return {"valid": True, "site": site.site.name, "nodes": len(site.nodes), "unmet": list(unmet_needs(site))}
 
     def apply(self, text: str, filename: str, *, who: str) -> dict[str, Any]:
         """The newest revision has this content and its nodes are enrolled. Safe to repeat.
