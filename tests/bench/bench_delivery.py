@@ -157,9 +157,10 @@ def test_bench_delivery(count: int, bundle: Bundle, place: Path) -> None:
             floors_s.append(_floor_of(reached, url))
     floor_s = sum(floors_s) / len(floors_s)
     fetched_mib, unpacked_mib = bundle.manifest.size_bytes / 2**20, bundle.manifest.unpacked_bytes / 2**20
+    floors = " and ".join(f"{each:.1f} s" for each in floors_s)
     print(
-        f"\ndelivery of {RELEASE} to {count} hosts at once: {ours_s:.1f} s,"
-        f" floor {' and '.join(f'{each:.1f} s' for each in floors_s)}, ratio {ours_s / floor_s:.2f}; {count * fetched_mib / ours_s:.0f} MiB/s fetched,"
+        f"\ndelivery of {RELEASE} to {count} hosts at once: {ours_s:.1f} s, floor {floors},"
+        f" ratio {ours_s / floor_s:.2f}; {count * fetched_mib / ours_s:.0f} MiB/s fetched,"
         f" {count * unpacked_mib / ours_s:.0f} MiB/s written"
     )
 
