@@ -23,9 +23,13 @@ NGINX_LISTENS = 'LISTEN 0 511 0.0.0.0:443 0.0.0.0:* users:(("nginx",pid=812,fd=6
 class Host:
     """A host of which only this much is known: its units, who listens, and how checks end."""
 
-    def __init__(self, *, active: dict[str, bool], sockets: str = "", failing: str = "") -> None:
+    def __init__(
+        self, *, active: dict[str, bool], sockets: str = "", group: str = "/user.slice", failing: str = ""
+    ) -> None:
         self.active = active
         self.sockets = sockets
+        self.group = group
+        """The control group of every process."""
         self.failing = failing
         """A check with this in it fails."""
         self.commands: list[str] = []
@@ -38,6 +42,8 @@ class Host:
             return CommandResult(0, "".join(lines), "", 0.0)
         if command == "ss -Hltnp":
             return CommandResult(0, self.sockets, "", 0.0)
+        if "/cgroup" in command:
+            return CommandResult(0, f"812 0::{self.group}\n", "", 0.0)
         if "urllib" in command:
             return CommandResult(0, "200\n", "", 0.0)
         failed = bool(self.failing) and self.failing in command
@@ -68,11 +74,17 @@ def started(host: Host, spec: dict[str, Any], **more: Any) -> Any:
     return component.start(model).do(cast(NodeContext, ctx))
 
 
-def test_a_port_that_follows_from_the_site_and_is_taken_is_told_before_anything_starts() -> None:
-    host = Host(active={"a.service": False}, sockets=NGINX_LISTENS)
+@pytest.mark.parametrize("running", [False, True])
+def test_a_port_that_another_program_has_is_told_before_anything_is_started_or_restarted(running: bool) -> None:
+    host = Host(active={"a.service": running}, sockets=NGINX_LISTENS, group="/system.slice/nginx.service")
     with pytest.raises(Conflict, match=r"port 443 is taken by nginx \(process 812\)"):
         started(host, {"units": [{"name": "a.service"}]}, ports=(443,))
     assert not any("systemctl restart" in command for command in host.commands)
+
+
+def test_a_port_that_its_own_unit_has_is_in_nobodys_way() -> None:
+    host = Host(active={"a.service": True}, sockets=NGINX_LISTENS, group="/system.slice/a.service")
+    assert started(host, {"units": [{"name": "a.service"}]}, ports=(443,))["changed"] == []
 
 
 def test_a_component_is_started_when_its_units_run_and_every_check_holds() -> None:

@@ -215,13 +215,10 @@ def start(component: Component) -> NodeStep:
 
 
 def _refuse_taken_ports(ctx: NodeContext, host: RemoteHost, rendered: RenderedComponent) -> None:
-    """Nobody else listens where the component will. Raises Conflict naming the port and the program.
-
-    Of a component that runs already, or is about to, the ports are taken by itself.
-    """
-    if not rendered.ports or not all(state.stopped for state in observe_units(host, rendered.units)):
+    """Nobody else listens where the component does, or will. Raises Conflict naming the port and the program."""
+    if not rendered.ports:
         return
-    taken = listeners(host, rendered.ports)
+    taken = listeners(host, rendered.ports, besides=rendered.units)
     if taken:
         words = ", ".join(f"port {port} is taken by {program}" for port, program in taken.items())
         raise Conflict(
