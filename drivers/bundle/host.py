@@ -21,6 +21,7 @@ from levier.domain.ssh import RemoteHost
 UNPACK_TIMEOUT_S = 1800.0
 """For 140 MB over a slow link, and 47,000 files onto a slow disk."""
 _TIMEOUT_S = 120.0
+_REMOVE_TIMEOUT_S = 600.0
 _NO_SUCH_PROGRAM = 127
 
 _ERRORS: dict[str, tuple[type[LevierError], str]] = {
@@ -100,20 +101,28 @@ def ensure_unpacked(
         raise MalformedReply(f"the host's answer cannot be understood: {answer}") from error
 
 
-def ensure_absent(host: RemoteHost, identity: str) -> bool:
-    """The bundle is not on the host; whether it was. Safe to repeat. Raises Conflict while a link points to it."""
-    answer, _ = _ask(host, {"action": "absent", "identity": identity}, timeout_s=_TIMEOUT_S * 5)
-    return bool(answer["was_present"])
+def ensure_absent(host: RemoteHost, identity: str, *, wait_s: float = UNPACK_TIMEOUT_S) -> bool:
+    """The bundle is not on the host; whether it was. Safe to repeat.
+
+    An unpacking that goes on there, of a worker that died, is waited for. Raises Conflict while a link points to the
+    bundle; Busy when somebody is at it still after `wait_s`.
+    """
+    return bool(_removal(host, {"action": "absent", "identity": identity}, wait_s)["was_present"])
 
 
-def ensure_only(host: RemoteHost, identities: Iterable[str]) -> tuple[str, ...]:
+def ensure_only(host: RemoteHost, identities: Iterable[str], *, wait_s: float = UNPACK_TIMEOUT_S) -> tuple[str, ...]:
     """No bundle is on the host but those of `identities` and those in use, nor a part of one; which were removed.
 
-    For the undo of an `ensure_unpacked` whose outcome is open: nobody knows what it unpacked. Safe to repeat. Raises
-    Busy while it is still at it.
+    For the undo of an `ensure_unpacked` whose outcome is open: nobody knows what it unpacked, and whether it goes on.
+    It is waited for. Safe to repeat. Raises Busy when it is at it still after `wait_s`.
     """
-    answer, _ = _ask(host, {"action": "only", "identities": sorted(identities)}, timeout_s=_TIMEOUT_S * 5)
-    return tuple(answer["removed"])
+    return tuple(_removal(host, {"action": "only", "identities": sorted(identities)}, wait_s)["removed"])
+
+
+def _removal(host: RemoteHost, request: dict[str, Any], wait_s: float) -> dict[str, Any]:
+    """Only who removes waits: an unpacking that waited, of a worker that died meanwhile, would come after its undo."""
+    answer, _ = _ask(host, {**request, "wait_s": wait_s}, timeout_s=_REMOVE_TIMEOUT_S + wait_s)
+    return answer
 
 
 def link(component: str) -> str:

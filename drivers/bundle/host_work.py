@@ -30,6 +30,8 @@ SPARE_BYTES = 64 << 20
 """Left free on the disk beyond what the bundle takes: a full root disk stops more than this."""
 ATTEMPTS = 5
 SILENCE_S = 30
+LOOK_S = 0.2
+"""Between two looks whether another process is done."""
 CHUNK = 1 << 20
 
 
@@ -64,22 +66,14 @@ class Shelf:
         return {path.name: Path(os.readlink(path)).name for path in links}
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, *, wait_s: float = 0) -> Iterator[None]:
         """Nobody else works here meanwhile, and what a killed worker left half done is gone.
 
-        A shelf with nothing on it is gone afterwards.
+        Somebody who does is waited for. A shelf with nothing on it is gone afterwards.
         """
-        for directory in (self.releases, self.current):
-            directory.mkdir(parents=True, exist_ok=True, mode=0o755)
         lock = self.releases / ".lock"
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        handle = self._hold(lock, time.monotonic() + wait_s)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Failure("busy", f"another process works in {self.releases}") from None
-            if not lock.exists() or not os.path.samestat(os.fstat(handle), lock.stat()):
-                raise Failure("busy", f"another process has just removed {self.releases}")
             for pattern in (".unpacking-*", ".removing-*"):
                 for leftover in self.releases.glob(pattern):
                     shutil.rmtree(leftover)
@@ -87,6 +81,29 @@ class Shelf:
             self._remove_if_bare(lock)
         finally:
             os.close(handle)
+
+    def _hold(self, lock: Path, until_s: float) -> int:
+        while True:
+            try:
+                return self._hold_now(lock)
+            except Failure:
+                if time.monotonic() > until_s:
+                    raise
+            time.sleep(LOOK_S)
+
+    def _hold_now(self, lock: Path) -> int:
+        for directory in (self.releases, self.current):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o755)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if lock.exists() and os.path.samestat(os.fstat(handle), lock.stat()):
+                return handle
+            why = f"another process has just removed {self.releases}"
+        except BlockingIOError:
+            why = f"another process works in {self.releases}"
+        os.close(handle)
+        raise Failure("busy", why)
 
     def _remove_if_bare(self, lock: Path) -> None:
         if any(self.current.iterdir()) or any(path != lock for path in self.releases.iterdir()):
@@ -290,7 +307,7 @@ def extract(part: Path, work: Path, *, target: Path, manifest: dict[str, Any]) -
 def absent(shelf: Shelf, request: dict[str, Any]) -> dict[str, Any]:
     """The bundle is not there, nor half of it; nothing was in use of it."""
     identity = request["identity"]
-    with shelf.held():
+    with shelf.held(wait_s=request["wait_s"]):
         users = sorted(component for component, used in shelf.links().items() if used == identity)
         if users:
             raise Failure("in-use", f"{identity} is in use by {', '.join(users)}")
@@ -303,7 +320,7 @@ def absent(shelf: Shelf, request: dict[str, Any]) -> dict[str, Any]:
 
 def only(shelf: Shelf, request: dict[str, Any]) -> dict[str, Any]:
     """No complete bundle is there but those of `identities` and what is in use, nor half of one."""
-    with shelf.held():
+    with shelf.held(wait_s=request["wait_s"]):
         remove_parts(shelf)
         kept = {*request["identities"], *shelf.links().values()}
         doomed = sorted(path.name for path in shelf.releases.iterdir() if path.name not in kept)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +13,12 @@ from typing import cast
 
 import pytest
 
+from drivers.bundle.host import ensure_only
 from drivers.bundle.host_work import MARKER
 from levier.domain.errors import Busy, NotFound
 from levier.domain.operation import JsonMap
 from levier.domain.release import ROOT, BundleManifest
-from levier.domain.ssh import CommandResult
+from levier.domain.ssh import CommandResult, RemoteHost
 from levier.saga.step import Checkpoint
 from levier.services.context import NodeContext
 from levier.services.steps.installation import unpack_bundle
@@ -102,15 +104,34 @@ def test_a_release_that_was_there_or_that_links_of_before_lead_to_stays(tmp_path
     assert there(tmp_path) == [LINKED, EARLIER]
 
 
-def test_an_open_outcome_is_not_judged_while_the_host_still_fetches(tmp_path: Path) -> None:
+@pytest.mark.parametrize("outputs", [{"identity": OWN, "changed": [OWN]}, None], ids=["done", "open"])
+def test_an_unpacking_that_goes_on_is_waited_for(tmp_path: Path, outputs: JsonMap | None) -> None:
+    unpacked(tmp_path, EARLIER, OWN)
+    held = tmp_path / "releases" / ".lock"
+    script = 'echo held; read -r _; rm -r "$1/.fetch-0a"'
+    command = ["flock", str(held), "sh", "-c", script, "sh", str(held.parent)]
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as fetch,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        assert fetch.stdin is not None
+        assert fetch.stdout is not None
+        assert fetch.stdout.readline() == b"held\n"
+        (held.parent / ".fetch-0a").write_bytes(b"half of it")
+        undoing = pool.submit(undo, tmp_path, outputs=outputs)
+        with pytest.raises(TimeoutError):
+            undoing.result(timeout=1)
+        fetch.communicate(b"\n")
+        assert undoing.result() == {"changed": [OWN]}
+    assert there(tmp_path) == [EARLIER]
+
+
+def test_who_waited_for_long_enough_says_what_for(tmp_path: Path) -> None:
     unpacked(tmp_path, EARLIER)
     with (tmp_path / "releases" / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(Busy):
-            undo(tmp_path, outputs=None)
-    (tmp_path / "releases" / ".fetch-0a").write_bytes(b"half of it")
-    assert undo(tmp_path, outputs=None) == {"changed": []}
-    assert there(tmp_path) == [EARLIER]
+        with pytest.raises(Busy, match="another process works in"):
+            ensure_only(cast(RemoteHost, Computer(tmp_path)), [EARLIER], wait_s=0.1)
 
 
 def test_an_interrupted_first_installation_leaves_nothing(tmp_path: Path) -> None:
