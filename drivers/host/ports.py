@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
+from drivers.host.units import observe_units
 from levier.domain.ssh import RemoteHost
 
 _TIMEOUT_S = 30.0
@@ -16,7 +17,7 @@ def listeners(host: RemoteHost, ports: Sequence[int], *, besides: Collection[str
     """TCP port → the program that listens there, as `name (process 12)`, of those `ports` that are taken.
 
     By others than the units `besides`: what a unit started is in its control group; for a socket unit systemd listens
-    itself. Safe to repeat. Sources: ss(8), one line a socket: state, two queues, local and peer address, users;
+    itself; a socket of no process is the kernel's, and theirs when one of them is up. Safe to repeat. Sources: ss(8), one line a socket: state, two queues, local and peer address, users;
     cgroups(7), /proc/PID/cgroup; systemd.socket(5).
     """
     lines = host.run("ss -Hltnp", timeout_s=_TIMEOUT_S).stdout.splitlines()
@@ -27,11 +28,12 @@ def listeners(host: RemoteHost, ports: Sequence[int], *, besides: Collection[str
             program = _PROGRAM.search(line)
             taken[port] = (program[1], program[2]) if program else None
     own = _processes_of(host, besides, {found[1] for found in taken.values() if found})
-    return {
-        port: f"{found[0]} (process {found[1]})" if found else "an unknown program"
-        for port, found in taken.items()
-        if found is None or found[1] not in own
-    }
+    others = {port: found for port, found in taken.items() if found is not None and found[1] not in own}
+    kernels = [port for port, found in taken.items() if found is None]
+    if kernels and any(not unit.stopped for unit in observe_units(host, list(besides))):
+        kernels = []
+    programs = {port: f"{name} (process {pid})" for port, (name, pid) in others.items()}
+    return {**programs, **dict.fromkeys(kernels, "the kernel, or an unknown program")}
 
 
 def _processes_of(host: RemoteHost, units: Collection[str], processes: Collection[str]) -> frozenset[str]:

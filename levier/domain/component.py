@@ -375,6 +375,8 @@ class Component(_Frozen):
     """Components that serve before on the same host where it runs them."""
     companions: tuple[Companion, ...] = ()
     """What hosts of other components need because of how this one is set."""
+    one_host: Line | None = None
+    """Why no second host can run it, in one line; None for one that any number can."""
     software: Software = Software()
     """Where its programs come from."""
     users: tuple[SystemUser, ...] = ()

@@ -63,7 +63,7 @@ def component_named(components: Components, name: str) -> Component:
 def missing_needs(site: Site, components: Components) -> tuple[str, ...]:
     """One sentence for each need that no host of the site meets, or not the host itself; empty without any. Pure.
 
-    A component's companions are such needs too.
+    A component's companions are such needs too, and so is to be on no second host.
     """
     placed = {node.name: {each.name: each for each in components_of(site, node, components)} for node in site.nodes}
     anywhere = {name for own in placed.values() for name in own}
@@ -73,7 +73,22 @@ def missing_needs(site: Site, components: Components) -> tuple[str, ...]:
             nowhere = set(component.needs) - anywhere
             sentences |= {f"{component.name} needs {need}, which no host runs" for need in nowhere}
             sentences |= {f"{component.name} needs {need} on {host} too" for need in set(component.beside) - own.keys()}
-    return (*sorted(sentences), *dict.fromkeys(_companions_missing(site, placed)))
+    return (*sorted(sentences), *_more_than_one(placed), *dict.fromkeys(_companions_missing(site, placed)))
+
+
+def _more_than_one(placed: Mapping[str, Mapping[str, Component]]) -> Iterator[str]:
+    components = {name: component for own in placed.values() for name, component in own.items()}
+    for name, component in sorted(components.items()):
+        hosts = [host for host, own in placed.items() if name in own]
+        if component.one_host is not None and len(hosts) > 1:
+            yield (
+                f"{name} is on {_named(hosts)}, and can be on one host only: {component.one_host} "
+                "(give one host the roles that bring it)"
+            )
+
+
+def _named(hosts: Sequence[str]) -> str:
+    return ", ".join(hosts[:_SHOWN]) + (f" and {len(hosts) - _SHOWN} more" if len(hosts) > _SHOWN else "")
 
 
 def _companions_missing(site: Site, placed: Mapping[str, Mapping[str, Component]]) -> Iterator[str]:
@@ -91,10 +106,9 @@ def _companions_missing(site: Site, placed: Mapping[str, Mapping[str, Component]
 
 
 def _lacking(companion: Companion, hosts: Sequence[str]) -> str:
-    some = ", ".join(hosts[:_SHOWN]) + (f" and {len(hosts) - _SHOWN} more" if len(hosts) > _SHOWN else "")
     verb, pronoun = ("needs", "it") if len(hosts) == 1 else ("need", "them")
     wanted = companion.need[0]
     return (
-        f"{some} {verb} {wanted} beside {companion.hosts_with}, else {companion.why} "
+        f"{_named(hosts)} {verb} {wanted} beside {companion.hosts_with}, else {companion.why} "
         f"(give {pronoun} a role with `also: [{wanted}]`)"
     )

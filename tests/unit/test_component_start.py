@@ -87,6 +87,16 @@ def test_a_port_that_its_own_unit_has_is_in_nobodys_way() -> None:
     assert started(host, {"units": [{"name": "a.service"}]}, ports=(443,))["changed"] == []
 
 
+KERNEL_LISTENS = "LISTEN 0 64 0.0.0.0:2049 0.0.0.0:*\n"
+
+
+def test_a_port_of_the_kernels_is_that_of_the_unit_that_is_up() -> None:
+    up = Host(active={"a.service": True}, sockets=KERNEL_LISTENS)
+    assert started(up, {"units": [{"name": "a.service"}]}, ports=(2049,))["changed"] == []
+    with pytest.raises(Conflict, match="port 2049 is taken by the kernel"):
+        started(Host(active={"a.service": False, "b.service": False}, sockets=KERNEL_LISTENS), UNITS, ports=(2049,))
+
+
 def test_a_component_is_started_when_its_units_run_and_every_check_holds() -> None:
     host = Host(active={"a.service": True, "b.service": True})
     health = {"http": {"url": "http://10.0.0.1/"}, "command": ["ask"]}

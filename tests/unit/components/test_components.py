@@ -164,6 +164,15 @@ def test_compute_hosts_that_could_not_attach_the_sites_volumes_are_told(volumes:
     assert missing_needs(site_in(met), shipped()) == ()
 
 
+@pytest.mark.parametrize("role", ["controller", "compute"])
+def test_what_can_be_on_one_host_only_is_not_on_two(role: str) -> None:
+    text = ONE_NIC.replace("    roles: [compute]\n", f"    roles: [{role}]\n", 1)
+    sentences = missing_needs(site_in(text), shipped())
+    refused = {"glance", "mariadb", "rabbitmq"} if role == "controller" else set()
+    assert {sentence.partition(" ")[0] for sentence in sentences} == refused
+    assert all(" is on one, two, and can be on one host only: " in sentence for sentence in sentences)
+
+
 def test_a_directory_of_the_storage_host_itself_asks_nothing_of_compute_hosts() -> None:
     assert missing_needs(site_in(ONE_NIC), shipped()) == ()
 
