@@ -17,8 +17,9 @@ def listeners(host: RemoteHost, ports: Sequence[int], *, besides: Collection[str
     """TCP port → the program that listens there, as `name (process 12)`, of those `ports` that are taken.
 
     By others than the units `besides`: what a unit started is in its control group; for a socket unit systemd listens
-    itself; a socket of no process is the kernel's, and theirs when one of them is up. Safe to repeat. Sources: ss(8), one line a socket: state, two queues, local and peer address, users;
-    cgroups(7), /proc/PID/cgroup; systemd.socket(5).
+    itself; a socket of no process is the kernel's, and theirs when one of them is up. Safe to repeat. Sources: ss(8),
+    one line a socket: state, two queues, local and peer address, users; cgroups(7), /proc/PID/cgroup;
+    systemd.socket(5).
     """
     lines = host.run("ss -Hltnp", timeout_s=_TIMEOUT_S).stdout.splitlines()
     taken = {}

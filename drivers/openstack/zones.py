@@ -32,9 +32,11 @@ def ensure_zones(cloud: Connection, zones: Mapping[str, Sequence[str]]) -> tuple
     """Each zone has an aggregate of its name with at least these hosts, which no other zone has; what was changed.
 
     Safe to repeat. Raises Conflict, and nothing was changed, when a host that goes from one zone to another carries
-    servers, which have to stay in their zone, or is in a zone that an aggregate of another name makes.
+    servers, which have to stay in their zone, or is in a zone that an aggregate of another name makes; and when an
+    aggregate with a zone's name makes another zone, or none.
     """
     aggregates = list(cloud.compute.aggregates())
+    _refuse_others(aggregates, zones)
     moves = list(_moves(aggregates, zones))
     _refuse_moves(cloud, moves)
     changed = []
@@ -62,7 +64,7 @@ def restore_zones(cloud: Connection, before: Mapping[str, Sequence[str]], touche
     aggregates = list(cloud.compute.aggregates())
     for aggregate in aggregates:
         zone = aggregate.name
-        if zone not in touched:
+        if zone not in touched or not _makes_a_zone(aggregate):
             continue
         for host in sorted(set(aggregate.hosts or []) & set(touched[zone]) - set(before.get(zone, ()))):
             cloud.compute.remove_host_from_aggregate(aggregate, host)
@@ -70,7 +72,7 @@ def restore_zones(cloud: Connection, before: Mapping[str, Sequence[str]], touche
             cloud.compute.delete_aggregate(aggregate)
     # Only then: nova has no host in two zones.
     hosts = {host for each in touched.values() for host in each}
-    for aggregate in aggregates:
+    for aggregate in filter(_makes_a_zone, aggregates):
         for host in sorted(hosts & set(before.get(aggregate.name, ())) - set(aggregate.hosts or [])):
             cloud.compute.add_host_to_aggregate(aggregate, host)
 
@@ -78,6 +80,17 @@ def restore_zones(cloud: Connection, before: Mapping[str, Sequence[str]], touche
 def _makes_a_zone(aggregate: Aggregate) -> bool:
     """Whether it is of the sort that Levier makes: called as the zone is."""
     return bool(aggregate.availability_zone) and aggregate.name == aggregate.availability_zone
+
+
+def _refuse_others(aggregates: Sequence[Aggregate], zones: Mapping[str, Sequence[str]]) -> None:
+    for each in aggregates:
+        if each.name in zones and not _makes_a_zone(each):
+            makes = f"the zone {each.availability_zone}" if each.availability_zone else "no zone"
+            raise Conflict(
+                f"the aggregate {each.name}, which Levier did not make, has the name of a zone and makes {makes}",
+                hint=f"openstack aggregate set --name NEW-NAME '{each.name}' gives it another name; if it is to be the "
+                f"zone: openstack aggregate set --zone {each.name} '{each.name}'. Then resume the operation",
+            )
 
 
 def _moves(aggregates: Sequence[Aggregate], zones: Mapping[str, Sequence[str]]) -> Iterator[_Move]:

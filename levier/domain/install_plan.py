@@ -27,6 +27,8 @@ COMPUTE_API = "nova-api"
 """The component that knows availability zones."""
 COMPUTE = "nova-compute"
 """The component that runs servers."""
+VOLUMES_API, VOLUMES = "cinder-api", "cinder-volume"
+"""The components that know volumes, and store them."""
 
 REACH = "reach-host"
 TAKE = ("acquire-lease", REACH)
@@ -36,6 +38,7 @@ PACKAGES = "install-packages"
 UNPACK = "unpack-bundle"
 ACCESS = "operators-access"
 REGISTERED = "compute-registered"
+TAKES_WORK = "take-work"
 ZONES = "availability-zones"
 SMOKE_PREPARE, SMOKE_SERVER, SMOKE_CHECK, SMOKE_REMOVE = "smoke-prepare", "smoke-server", "smoke-check", "smoke-remove"
 SMOKE_TEST = frozenset({SMOKE_PREPARE, SMOKE_SERVER, SMOKE_CHECK, SMOKE_REMOVE})
@@ -177,11 +180,18 @@ class _Layout:
         return tuple(tuple(n for n in self.names if depth[n] == d) for d in range(max(depth.values(), default=-1) + 1))
 
     def registered(self) -> Iterator[Placed]:
-        """Operators get in, and nova sees its compute hosts, each of which falls alone."""
+        """Operators get in, nova sees its compute hosts, each of which falls alone, and drained hosts take work."""
         if identity := self.first(IDENTITY):
             yield ACCESS, identity
         if self.first(COMPUTE_API):
             yield from ((REGISTERED, host) for host in self.hosts_with(COMPUTE))
+        yield from ((TAKES_WORK, host) for host in self._workers())
+
+    def _workers(self) -> list[str]:
+        """The hosts that servers or volumes are placed on."""
+        computes = self.hosts_with(COMPUTE) if self.first(COMPUTE_API) else ()
+        stores = self.hosts_with(VOLUMES) if self.first(VOLUMES_API) else ()
+        return [host for host in self.hosts if host in {*computes, *stores}]
 
     def joined(self) -> Iterator[Placed]:
         """Compute hosts are mapped to their cell, and in their zones."""

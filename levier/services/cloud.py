@@ -49,6 +49,8 @@ ACCESS = "levier-operators"
 """The application credential of the operators."""
 ACCESS_SECRET = "cloud.access"  # noqa: S105 - the name of it
 """The secret that holds its `id` and `secret`."""
+DRAINED = "Levier takes the host out of service"
+"""The reason that components' `drain` give for disabling their service: what Levier disabled it may enable."""
 CERTIFICATE = "haproxy.certificate"
 """The secret that holds key and certificate of the public endpoints; an operator may bring it."""
 UNPACKING = ("python3", "tar", "zstd")

@@ -124,3 +124,18 @@ def test_an_aggregate_of_somebody_elses_is_left_alone() -> None:
         ensure_zones(nova.cloud, {"a": ["n1", "n2"]})
     assert "openstack aggregate remove host 'rack 7' n2" in caught.value.hint
     assert zones_of(nova) == {"a": ["n1"]}
+
+
+@pytest.mark.parametrize(("zone", "said"), [(None, "makes no zone"), ("prod", "makes the zone prod")])
+def test_an_aggregate_of_a_users_that_has_a_zones_name_is_left_alone(zone: str | None, said: str) -> None:
+    nova = Nova(("a", zone, ["n1"]), ("b", "b", []))
+    cloud = cast(Connection, SimpleNamespace(compute=nova))
+    with pytest.raises(Conflict, match=f"the aggregate a, .* {said}") as caught:
+        ensure_zones(cloud, {"a": ["n1", "n2"], "b": ["n3"]})
+    assert "openstack aggregate set --name" in caught.value.hint
+    restore_zones(cloud, find_zones(cloud), {"a": ["n1", "n2"], "b": ["n3"]})
+    assert nova.calls == []
+    assert [(each.name, each.availability_zone, each.hosts) for each in nova.present] == [
+        ("a", zone, ["n1"]),
+        ("b", "b", []),
+    ]

@@ -12,17 +12,20 @@ from drivers.openstack.access import find_credential, new_credential, remove_cre
 from drivers.openstack.catalog import CatalogItem, Found
 from drivers.openstack.computes import compute_report, computes_up, forget_compute, servers_on, volumes_on
 from drivers.openstack.connection import cloud_connection
+from drivers.openstack.drained import disable_services, disabled_services, enable_services
 from drivers.openstack.zones import ensure_zones, find_zones, restore_zones
 from levier.domain import install_plan
 from levier.domain.component import Component
 from levier.domain.component_placement import components_of
 from levier.domain.errors import Conflict, Rejected
+from levier.domain.node import NodeState
 from levier.domain.operation import JsonMap
 from levier.saga.step import Checkpoint, step
-from levier.services.cloud import ACCESS, ACCESS_SECRET
+from levier.services.cloud import ACCESS, ACCESS_SECRET, DRAINED
 from levier.services.context import NodeContext, NodeStep
 from levier.services.polling import wait_on
 from levier.services.steps.lost import unless_lost
+from levier.services.steps.record import state_before
 
 _COMPUTE = "nova-compute"
 _VOLUME = "cinder-volume"
@@ -109,15 +112,13 @@ def access(ctx: NodeContext) -> JsonMap:
     return {"changed": [ACCESS]}
 
 
-def _registration_before(ctx: NodeContext) -> JsonMap:
-    with _cloud(ctx) as cloud:
-        report = compute_report(cloud, ctx.name)
-    return {"state": None if report is None else report.state}
-
-
 def _forget_compute(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
-    """Nova does not know the host, unless it knew it before. Its service is stopped first: it would register anew."""
-    if checkpoint.before.get("state") is not None:
+    """Nova does not know the host, unless it was in service before. Its service is stopped first: it would register
+    anew.
+
+    Nova's own word of before is no guide: a compute service registers when it starts, before anybody waits for it.
+    """
+    if checkpoint.before.get("state") == NodeState.IN_SERVICE.value:
         return {"changed": []}
     ctx.own_host().run(f"systemctl stop -- {_UNIT}", timeout_s=_STOP_S)
     with _cloud(ctx) as cloud:
@@ -128,7 +129,7 @@ def _forget_compute(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
     name=install_plan.REGISTERED,
     title="Wait until nova sees the compute host up",
     undo=unless_lost(_forget_compute),
-    before=_registration_before,
+    before=state_before,
 )
 def registered(ctx: NodeContext) -> JsonMap:
     """Nova sees the host's compute service up, and heard of it meanwhile: what it said a minute ago may be the last.
@@ -151,6 +152,36 @@ def registered(ctx: NodeContext) -> JsonMap:
                 hint=f"on {ctx.name}: journalctl -u {_UNIT}",
             )
     return {"changed": [ctx.name] if before is None else []}
+
+
+def _drained_before(ctx: NodeContext) -> JsonMap:
+    with _cloud(ctx) as cloud:
+        return {"services": list(disabled_services(cloud, ctx.name, DRAINED, _workers(ctx)))}
+
+
+def _disable_again(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
+    services = checkpoint.before.get("services", ())
+    with _cloud(ctx) as cloud:
+        return {"changed": list(disable_services(cloud, ctx.name, DRAINED, services))}
+
+
+def _workers(ctx: NodeContext) -> frozenset[str]:
+    return frozenset(ctx.cloud.on(ctx.site, ctx.node)) & {_COMPUTE, _VOLUME}
+
+
+@step(
+    name=install_plan.TAKES_WORK,
+    title="Take work again after a drain of Levier's",
+    undo=unless_lost(_disable_again),
+    before=_drained_before,
+)
+def takes_work(ctx: NodeContext) -> JsonMap:
+    """The host's services that Levier took out of service take work again. Those that an operator disabled do not.
+
+    Nova and cinder remember it of a host that was drained, whatever became of the host since. Safe to repeat.
+    """
+    with _cloud(ctx) as cloud:
+        return {"changed": list(enable_services(cloud, ctx.name, DRAINED, _workers(ctx)))}
 
 
 def _zones_before(ctx: NodeContext) -> JsonMap:
@@ -178,8 +209,10 @@ def zones(ctx: NodeContext) -> JsonMap:
     """
     with _cloud(ctx) as cloud:
         up = computes_up(cloud)
-        wanted = {zone: [host for host in hosts if host in up] for zone, hosts in ctx.cloud.zones(ctx.site).items()}
-        return {"changed": list(ensure_zones(cloud, wanted))}
+        all_hosts = ctx.cloud.zones(ctx.site)
+        wanted = {zone: [host for host in hosts if host in up] for zone, hosts in all_hosts.items()}
+        changed = list(ensure_zones(cloud, wanted))
+    return {"changed": changed, "not_up": [host for hosts in all_hosts.values() for host in hosts if host not in up]}
 
 
 def refuse_to_forget_load(ctx: NodeContext) -> None:

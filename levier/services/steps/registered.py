@@ -23,6 +23,7 @@ def all_steps(components: Components) -> tuple[NodeStep, ...]:
         installation.unpack_bundle,
         cloud.access,
         cloud.registered,
+        cloud.takes_work,
         cloud.zones,
         installation.mark_in_service,
     )
