@@ -27,6 +27,7 @@ from drivers.bundle import Bundle, build_bundle
 from drivers.bundle.host import ensure_absent, ensure_unpacked
 from drivers.ssh import open_host
 from levier.domain.ssh import RemoteHost
+from levier.lab.sysctl import raise_inotify_limit, restore_inotify_limit
 from levier.services.cloud import UNPACKING
 from levier.services.release_catalogue import read_release, shipped_directory
 from tests.rig.container import Container, base_tree
@@ -117,6 +118,8 @@ def boot_service(namespace: str, place: Path) -> Iterator[None]:
 def hosts(count: int, base: Path, namespace: str, place: Path) -> Iterator[list[RemoteHost]]:
     """That many containers on the bridge, and their SSH."""
     with ExitStack() as stack:
+        raise_inotify_limit(place.name, nodes=count)
+        stack.callback(restore_inotify_limit, place.name)
         made = []
         for number in range(count):
             directory = place / f"host-{number}"

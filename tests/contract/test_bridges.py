@@ -106,3 +106,10 @@ def test_the_link_follows_the_host_s_address_and_its_peers(host: RemoteHost) -> 
     assert "dstport 4799" in link(host)
     assert peers(host) == {"10.77.0.20"}
     assert ports(host, "br-tenant") == ["levier-tenant"]
+
+
+def test_a_bridge_that_the_agent_made_secure_stays_so(host: RemoteHost) -> None:
+    """One of its own mind lets frames out with numbers that networks have on this host alone."""
+    bridged(host, OVER_VXLAN, "one")
+    for bridge in ("br-tenant", "br-ex"):
+        assert host.run(f"ovs-vsctl get-fail-mode {bridge}").stdout == "secure\n"
