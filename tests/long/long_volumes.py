@@ -93,6 +93,16 @@ def test_a_server_wrote_to_a_logical_volume_of_another_host_by_iscsi(rack: Rack)
     assert "is operational now" in rack.on(OWN_KERNEL, "journalctl --no-pager -u iscsid.service")
 
 
+def test_a_volume_group_that_was_there_is_not_made_anew(rack: Rack) -> None:
+    look = "systemctl restart levier-cinder-shares.service; vgs --noheadings -o vg_name"
+    found = rack.on(NEAR, f"vgrename levier-volumes aside && {{ {look}; vgrename aside levier-volumes; }}", check=False)
+    assert "aside" in found
+    assert "  levier-volumes\n" not in found
+    said = rack.on(NEAR, "journalctl --no-pager -u levier-cinder-shares.service")
+    assert f"the volume group levier-volumes was on {NEAR} and is not there now" in said
+    assert "levier-volumes" in rack.on(NEAR, look)
+
+
 def _nfs_calls(rack: Rack, host: str) -> int:
     """What the host's kernel has asked of NFS servers so far (nfsstat(8), /proc/net/rpc/nfs)."""
     counted = rack.on(host, "cat /proc/net/rpc/nfs 2>/dev/null || true")
