@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from levier.domain.errors import Rejected
+from levier.saga.step import Checkpoint
 from levier.services.context import NodeContext
 from levier.services.steps import cloud
 
@@ -21,6 +22,7 @@ class Nova:
         self.said = list(said)
         self.looks = 0
         self.compute = self
+        self.deleted: list[str] = []
 
     def services(self, *, binary: str, host: str) -> Iterable[Any]:
         assert (binary, host) == ("nova-compute", "b1-01")
@@ -28,13 +30,22 @@ class Nova:
         self.looks += 1
         return [] if now is None else [SimpleNamespace(host=host, state=now[0], updated_at=now[1])]
 
+    def delete_service(self, service: Any) -> None:
+        self.deleted.append(service.host)
 
-def registered(nova: Nova, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+
+def at_work(nova: Nova, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nova answers the steps."""
+
     @contextmanager
     def connection(_: object) -> Iterator[Nova]:
         yield nova
 
     monkeypatch.setattr(cloud, "_cloud", connection)
+
+
+def registered(nova: Nova, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    at_work(nova, monkeypatch)
     monkeypatch.setattr(cloud, "_REGISTRATION_S", 0.01)
     monkeypatch.setattr("levier.services.polling.slowness", lambda _: 1.0)
     monkeypatch.setattr("levier.services.polling.INTERVAL_S", 0.0)
@@ -66,3 +77,21 @@ def test_a_host_that_is_not_heard_of_is_told(
     with pytest.raises(Rejected, match=told) as caught:
         registered(Nova(*said), monkeypatch)
     assert "journalctl -u levier-nova-compute.service" in caught.value.hint
+
+
+@pytest.mark.parametrize(("state", "forgotten"), [("ready", ["b1-01"]), ("in_service", [])])
+def test_nova_forgets_a_host_that_was_not_in_service_whatever_it_had_heard_meanwhile(
+    state: str, forgotten: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nova = Nova(("up", "10:00:00"))
+    ran: list[str] = []
+    at_work(nova, monkeypatch)
+    ctx = SimpleNamespace(
+        name="b1-01",
+        own_host=lambda: SimpleNamespace(run=lambda command, **_: ran.append(command)),
+    )
+    assert cloud._forget_compute(
+        cast(NodeContext, ctx), Checkpoint(before={"state": state}, outputs=None, attempts=1)
+    ) == {"changed": forgotten}
+    assert nova.deleted == forgotten
+    assert ran == (["systemctl stop -- levier-nova-compute.service"] if forgotten else [])
