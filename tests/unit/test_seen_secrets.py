@@ -28,8 +28,8 @@ def test_the_line_of_a_key_is_not_one_that_keys_begin_with() -> None:
     for key in keys:
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
         assert needle(pem) != pem.splitlines()[1]
-    pem = ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-    assert needle(pem.decode()) in pem.decode()
+    openssh = ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    assert needle(openssh.decode()) in openssh.decode()
 
 
 def test_what_is_public_or_short_is_not_looked_for() -> None:
