@@ -25,6 +25,7 @@ from levier.services.context import NodeStep
 from levier.services.images import Images
 from levier.services.installation import Installation
 from levier.services.inventory_view import InventoryView
+from levier.services.masking import SecretMask
 from levier.services.netboot_process import SiteDhcp
 from levier.services.operations import Operations
 from levier.services.prefect_gateway import PrefectGateway
@@ -91,7 +92,7 @@ def wire(
     cloud = Cloud(installed_components(), releases, store, addresses, written, settings.boot_port)
     provisioning = Provisioning(nodes, addresses, boot_entries, store, settings.image_cache, settings.patience, cloud)
     step_log = open_log(settings.database_url) if open_log else SqlStepLog(engine)
-    saga = Saga(step_log, now, __version__, lease_s=settings.patience.lease_s)
+    saga = Saga(step_log, now, __version__, lease_s=settings.patience.lease_s, conceal=SecretMask(store))
     prefect = PrefectGateway(settings.prefect_api_url)
     agents_wait = StorePatience(limit_s=AGENT_PATIENCE_S)
     registry = StepRegistry()

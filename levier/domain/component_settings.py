@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from levier.domain.component import Component, FileFormat, FileSpec, setting_error
 from levier.domain.errors import InvalidRequest
+from levier.domain.named_sections import NamingOption, named_sections
 from levier.domain.problems import Finding, Path, closest, suggest
 from levier.domain.release import parse_release_name
 from levier.domain.site import Node, Site
@@ -19,7 +20,10 @@ CONFIG = "config"
 """The key below a component that holds raw options: file → section → option → value."""
 
 KnownOptions = Mapping[str, Mapping[str, frozenset[str]]]
-"""Options of a release: whose (`nova`) → section → options."""
+"""Options of a release: whose (`nova`) → section → options; an empty set where a section's options are not known."""
+
+Naming = Mapping[str, Sequence[NamingOption]]
+"""Whose (`cinder`) → options that name further sections."""
 
 ReleaseOptions = Mapping[str, KnownOptions]
 """The same by series of releases."""
@@ -85,15 +89,16 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def settings_findings(
-    document: object, components: Mapping[str, Component], options: ReleaseOptions
+    document: object, components: Mapping[str, Component], options: ReleaseOptions, naming: Naming
 ) -> tuple[Finding, ...]:
-    """Every component, setting, file and option of a plain site document that does not exist or fit. Pure.
+    """Every component, setting, file, section and option of a plain site document that does not exist or fit. Pure.
 
-    Options are those of the site's own release: where there is no list of them, none is accepted.
+    Sections and options are those of the site's own release: where there is no list of them, none is accepted. `naming`
+    says which options name further sections; it counts where a file's `config:` has them, at any level.
     """
     root = root_of(document)
-    checker = _Checker(components, options, _series(root.content.get("release"), options))
     levels = (root, *root.entries("zones"), *root.entries("roles"), *root.entries("nodes"))
+    checker = _Checker(components, options, naming, _series(root.content.get("release"), options), levels)
     return (
         *(finding for level in levels for finding in checker.settings(level)),
         *(finding for role in root.entries("roles") for finding in checker.role(role)),
@@ -112,8 +117,11 @@ def _series(release: object, options: ReleaseOptions) -> str:
 class _Checker:
     components: Mapping[str, Component]
     options: ReleaseOptions
+    naming: Naming
     series: str
     """The series whose options the site's files may have."""
+    levels: tuple[Entry, ...]
+    """Everything in the document that may have settings."""
 
     def role(self, role: Entry) -> Iterator[Finding]:
         for key in ("components", "also", "without"):
@@ -168,7 +176,7 @@ class _Checker:
             elif self._is_unlisted(files[name]):
                 yield self._unlisted((*config.path, name))
             else:
-                yield from self._sections(files[name], sections)
+                yield from self._sections(self._known(component, files[name]), sections)
 
     def _is_unlisted(self, file: FileSpec) -> bool:
         """Only other series' lists have its options. A program that is in no list is checked in no series."""
@@ -178,19 +186,40 @@ class _Checker:
         message = f"Levier has no list of the options of {self.series}, so none can be checked"
         return Finding(path, message, f"expected a release of {' or '.join(sorted(self.options))}", at_key=True)
 
-    def _sections(self, file: FileSpec, sections: Entry) -> Iterator[Finding]:
+    def _known(self, component: Component, file: FileSpec) -> Mapping[str, frozenset[str]] | None:
+        """The sections that the file may have, with their options. None: nobody listed them."""
+        listed = self.options.get(self.series, {}).get(file.options or "")
+        if listed is None:
+            return None
+        # One level may name a section that another one fills.
+        contents = [each.content for level in self.levels if (each := _file_entry(level, component.name, file.name))]
+        return {**listed, **named_sections(contents, self.naming.get(file.options or "", ()), listed)}
+
+    def _sections(self, known: Mapping[str, frozenset[str]] | None, sections: Entry) -> Iterator[Finding]:
         for name in sections.content:
+            path = (*sections.path, name)
             options = sections.inner(name)
+            if known is not None and name not in known:
+                listed = "expected a section of this release, as its oslo-config-generator names it"
+                message = f"there is no section named {name!r} here"
+                yield Finding(path, message, _near(name, known, listed), at_key=True)
             if options is None:
-                yield Finding((*sections.path, name), "this is no mapping", "expected option → value")
+                yield Finding(path, "this is no mapping", "expected option → value")
                 continue
-            known = self.options.get(self.series, {}).get(file.options or "", {}).get(name)
             for option, value in options.content.items():
-                yield from _option_findings((*options.path, option), option, value, known)
+                yield from _option_findings((*path, option), option, value, (known or {}).get(name))
+
+
+def _file_entry(level: Entry, component: str, file: str) -> Entry | None:
+    """What a level says of one file of a component."""
+    entry: Entry | None = level
+    for key in ("settings", component, CONFIG, file):
+        entry = entry.inner(key) if entry else None
+    return entry
 
 
 def _option_findings(path: Path, option: str, value: object, known: frozenset[str] | None) -> Iterator[Finding]:
-    if known is not None and option not in known:
+    if known and option not in known:
         listed = "expected an option of this release, as its oslo-config-generator names it"
         yield Finding(path, f"there is no option named {option!r} here", _near(option, known, listed), at_key=True)
     items = value if isinstance(value, list) else [value]

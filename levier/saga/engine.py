@@ -32,7 +32,7 @@ from levier.domain.operation import (
     UndoState,
     settle,
 )
-from levier.saga.attempt import AttemptEntry, as_json
+from levier.saga.attempt import AttemptEntry, Conceal, as_it_is, as_json
 from levier.saga.log import StepLog
 from levier.saga.step import Checkpoint, Step, Undo, should_retry
 from levier.saga.store_patience import StorePatience, patient
@@ -54,13 +54,25 @@ def compatible(begun_with: str, current: str) -> bool:
 
 
 class Saga:
-    """Steps against a log. One object serves any number of operations and threads."""
+    """Steps against a log. One object serves any number of operations and threads.
 
-    def __init__(self, log: StepLog, clock: Clock, code_version: str, *, lease_s: float = LEASE_S) -> None:
+    `conceal` takes out of the texts of errors what nobody may read, before they are logged and raised on.
+    """
+
+    def __init__(
+        self,
+        log: StepLog,
+        clock: Clock,
+        code_version: str,
+        *,
+        lease_s: float = LEASE_S,
+        conceal: Conceal = as_it_is,
+    ) -> None:
         self._log = log
         self._clock = clock
         self._code_version = code_version
         self._lease = timedelta(seconds=lease_s)
+        self.conceal = conceal
         self.renew_every_s = min(5.0, lease_s / 3)
         """Seconds between two signs of life of a worker."""
 
@@ -145,7 +157,8 @@ class Saga:
     def patient(self, patience: StorePatience) -> Saga:
         """This saga, waiting for its log where it is away: for a worker. Whoever answers a question must not."""
         log = patient(self._log, patience)
-        return type(self)(log, self._clock, self._code_version, lease_s=self._lease.total_seconds())
+        lease_s = self._lease.total_seconds()
+        return type(self)(log, self._clock, self._code_version, lease_s=lease_s, conceal=self.conceal)
 
     def check(self, fence: Fence) -> None:
         """The fence is current. Raises LeaseLost when another worker took over. For looks; see `permit`."""
@@ -303,7 +316,7 @@ class Saga:
                 key=_key(),
             )
 
-        return AttemptEntry(append)
+        return AttemptEntry(append, self.conceal)
 
 
 def _key() -> str:

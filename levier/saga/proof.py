@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from levier.domain.errors import LeaseLost, LevierError, StoreUnavailable
 from levier.domain.operation import JsonMap, OperationStatus, StepStatus, UndoState
+from levier.saga.attempt import Conceal, as_it_is
 from levier.saga.step import StepRegistry
 
 C = TypeVar("C")
@@ -22,8 +23,11 @@ def proofs_due(status: OperationStatus, registry: StepRegistry, target: str) -> 
     return tuple(dict.fromkeys(proof for proof in proofs if proof is not None))
 
 
-def seen_by(proofs: Iterable[Proof[C]], ctx: C) -> JsonMap:
-    """What the proofs see, together; `problems` says what could not be seen, and why. Raises LeaseLost only."""
+def seen_by(proofs: Iterable[Proof[C]], ctx: C, conceal: Conceal = as_it_is) -> JsonMap:
+    """What the proofs see, together; `problems` says what could not be seen, and why, without what `conceal` takes out.
+
+    Raises LeaseLost, StoreUnavailable.
+    """
     seen: dict[str, Any] = {}
     problems: list[str] = []
     for proof in proofs:
@@ -32,7 +36,7 @@ def seen_by(proofs: Iterable[Proof[C]], ctx: C) -> JsonMap:
         except (LeaseLost, StoreUnavailable):
             raise
         except LevierError as error:
-            problems.append(f"{type(error).__name__}: {error}")
+            problems.append(conceal(f"{type(error).__name__}: {error}"))
     return {**seen, "problems": problems}
 
 

@@ -145,7 +145,7 @@ class OperationRun:
         if proofs:
             context = self._context(node)
             before = states_before(status, node).get("power")
-            detail = {"target": node, "power_before": before, **seen_by(proofs, context)}
+            detail = {"target": node, "power_before": before, **seen_by(proofs, context, self._saga.conceal)}
             self._patience.call(self._verbs.note, self._fence, OperationEventKind.OBSERVED, detail)
 
     def settle(self) -> Settlement:

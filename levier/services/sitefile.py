@@ -13,6 +13,7 @@ from levier.domain.site import Site
 from levier.domain.site_canonical import canonical, digest
 from levier.domain.site_validation import parse_site
 from levier.services.components.installed import installed_components, known_options
+from levier.services.components.option_sections import naming_options
 from levier.services.yaml_source import Source, read_yaml
 
 __all__ = ["SiteDocument", "SiteFileInvalid", "canonical", "digest", "load_site", "render_problems", "unmet_needs"]
@@ -72,7 +73,7 @@ def _component_findings(document: object) -> tuple[Finding, ...]:
     """What the file says of components that cannot be. Reading them takes a moment: only where it says anything."""
     if not isinstance(document, Mapping) or not _speaks_of_components(document):
         return ()
-    return settings_findings(document, installed_components(), known_options())
+    return settings_findings(document, installed_components(), known_options(), naming_options())
 
 
 def _speaks_of_components(document: Mapping[str, object]) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.integration.cloud.installation import CONTROLLER, FAR, NEAR, CloudInstallation, step_of
+from tests.integration.cloud.seen_secrets import seen_secrets
 from tests.integration.e2e.installation import installed
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(2400)]
@@ -187,6 +188,11 @@ def test_a_server_that_ends_in_error_is_told_with_novas_fault(cloud: CloudInstal
     assert "bios-256k.bin" in answer.text, "nova's fault, or the host's journal, names what is missing"
     assert {operation["outcomes"][each] for each in (CONTROLLER, NEAR)} == {"ready"}
     assert {node["state"] for node in cloud.nodes().values()} == {"in_service"}
+
+
+def test_no_secret_was_seen_in_all_that(cloud: CloudInstallation) -> None:
+    """What failed is quoted in errors, logs and journals; programs that fail like to say how they were configured."""
+    assert seen_secrets(cloud) == []
 
 
 # --- and back --------------------------------------------------------------------------------------------------------

@@ -8,12 +8,11 @@ from functools import cache
 from pathlib import Path
 
 from levier.domain.component_settings import ReleaseOptions
-from levier.services.components.loading import SHIPPED, ComponentSet, load_components
+from levier.services.components.loading import ComponentSet, load_components
+from levier.services.components.option_sections import OPTIONS, with_foreign_sections
 
 VARIABLE = "LEVIER_COMPONENT_DIRS"
 """Further directories of components, separated by colons; a later one wins."""
-
-OPTIONS = SHIPPED / "options"
 
 
 def component_directories() -> tuple[Path, ...]:
@@ -32,7 +31,7 @@ def _read(directories: tuple[Path, ...]) -> ComponentSet:
 
 
 @cache
-def known_options() -> ReleaseOptions:
+def listed_options() -> ReleaseOptions:
     """Options by series of releases, program, section and name; of every series that there is a list of.
 
     The lists are made by the releases' own oslo-config-generator (docs/decisions/0168). Read once per process.
@@ -44,3 +43,12 @@ def known_options() -> ReleaseOptions:
         }
         for file in sorted(OPTIONS.glob("*.json"))
     }
+
+
+@cache
+def known_options() -> ReleaseOptions:
+    """As `listed_options`, with the sections that no generator lists; an empty set where their options are unknown.
+
+    Read once per process.
+    """
+    return {series: with_foreign_sections(lists) for series, lists in listed_options().items()}

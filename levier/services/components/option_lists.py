@@ -10,18 +10,18 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from levier.domain.errors import InvalidRequest
-from levier.services.components.installed import OPTIONS
+from levier.services.components.option_sections import (
+    OPTIONS,
+    foreign_sections,
+    login_sections,
+    namespaces,
+    password_login,
+)
 
-NAMESPACES = OPTIONS / "namespaces.yaml"
-AUTHTOKEN = "keystone_authtoken"
-"""The section whose options depend on the way of logging in; the validator passes over it for that reason."""
 _TIMEOUT_S = 120
 _RUN = """
 import sys
@@ -36,23 +36,6 @@ _ABSENT = ("googleapiclient", "googleapiclient.discovery", "googleapiclient.erro
 """What drivers that no release bundle serves import at the top, though their options are listed with all others."""
 
 
-def namespaces() -> dict[str, list[str]]:
-    """The namespaces of options by program."""
-    found: dict[str, list[str]] = _declared()["namespaces"]
-    return found
-
-
-def foreign_sections(program: str) -> frozenset[str]:
-    """Sections of a program's files whose options no generator lists."""
-    return frozenset(_declared()["foreign_sections"].get(program, ()))
-
-
-@cache
-def _declared() -> dict[str, Any]:
-    content: dict[str, Any] = YAML(typ="safe", pure=True).load(NAMESPACES.read_text(encoding="utf-8"))
-    return content
-
-
 def generated(bundle: Path, program: str) -> dict[str, list[str]]:
     """The options of one program: section → names, old names included, sorted. Takes seconds.
 
@@ -65,13 +48,42 @@ def generated(bundle: Path, program: str) -> dict[str, list[str]]:
             f"oslo-config-generator failed for {program}: {done.stderr.strip()[-400:]}",
             hint=f"is {bundle} an unpacked bundle of the release?",
         )
-    return _names(json.loads(done.stdout))
+    return _names(program, json.loads(done.stdout))
 
 
 def validator_command(bundle: Path, program: str, file: Path) -> list[str]:
-    """The command that has the release's oslo-config-validator check `file` against the options of `program`. Pure."""
-    foreign = [word for each in sorted(foreign_sections(program)) for word in ("--exclude-group", each)]
-    return _command(bundle, "validator", ["--input-file", str(file), *_wanted(program), *foreign])
+    """The command that has the release's oslo-config-validator check `file` against the options of `program`. Pure.
+
+    It knows what the generator lists: the content is to be what `for_validator` makes of a file's.
+    """
+    return _command(bundle, "validator", ["--input-file", str(file), *_wanted(program)])
+
+
+def for_validator(program: str, content: str) -> str:
+    """A file's content in the words that the validator knows, so that it need pass over no section. Pure.
+
+    A section that no generator lists stands under the name of the section whose options it has; the options of the
+    login by password, which services load at run time, are left out. Raises InvalidRequest for a section whose options
+    are no other's in the program's own list: nobody could judge it.
+    """
+    lines, section = [], ""
+    for line in content.splitlines():
+        if line.startswith("["):
+            section = line.strip().strip("[]")
+            lines.append(f"[{_listed_section(program, section)}]")
+        elif not (section in login_sections(program) and line.split("=", 1)[0].strip() in password_login()):
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _listed_section(program: str, section: str) -> str:
+    alike = foreign_sections(program).get(section, (section,))
+    if not alike or "/" in alike[0]:
+        raise InvalidRequest(
+            f"the validator knows no section like [{section}] of {program}",
+            hint="name a section of the same program for it in namespaces.yaml, or leave it out of the template",
+        )
+    return alike[0]
 
 
 def _wanted(program: str) -> list[str]:
@@ -83,15 +95,15 @@ def _command(bundle: Path, module: str, argv: list[str]) -> list[str]:
     return [str(bundle / "bin" / "python"), "-c", script]
 
 
-def _names(raw: Mapping[str, Any]) -> dict[str, list[str]]:
+def _names(program: str, raw: Mapping[str, Any]) -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
     for section, content in raw["options"].items():
         for option in content["opts"]:
             found.setdefault(section, set()).update({option["name"], option["dest"]})
     for section, old in raw.get("deprecated_options", {}).items():
         found.setdefault(section, set()).update(each["name"] for each in old)
-    if AUTHTOKEN in found:
-        found[AUTHTOKEN].update(_declared()["password_login"])
+    for section in login_sections(program) & found.keys():
+        found[section].update(password_login())
     return {section: sorted(names) for section, names in sorted(found.items())}
 
 

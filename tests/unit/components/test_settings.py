@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from levier.domain.component_settings import effective_settings, settings_findings
+from levier.services.components import components_of
 from levier.services.components.ini import merged
 from levier.services.components.installed import known_options
+from levier.services.components.option_sections import naming_options
 from tests.unit.components.sites import ONE_NIC, TWO_ZONES, rendered, shipped, site_in, view_of
+from tests.unit.components.test_golden import HOSTS, SITES
 from tests.unit.site_samples import position_of, refusal
 
 
@@ -114,6 +117,33 @@ CASES = [
         'settings.keystone.config["keystone.conf"].token.allow_rescope_scope_token',
         "there is no option named",
         "did you mean 'allow_rescope_scoped_token'?",
+    ),
+    (
+        "section",
+        "{token: {allow_rescope_scoped_token: false}}",
+        "{tokn: {allow_rescope_scoped_token: false}}",
+        "tokn",
+        'settings.keystone.config["keystone.conf"].tokn',
+        "there is no section named 'tokn' here",
+        "did you mean 'token'?",
+    ),
+    (
+        "section like no other",
+        "{token: {allow_rescope_scoped_token: false}}",
+        "{zzzz: {allow_rescope_scoped_token: false}}",
+        "zzzz",
+        'settings.keystone.config["keystone.conf"].zzzz',
+        "there is no section named 'zzzz' here",
+        "expected a section of this release",
+    ),
+    (
+        "option of a backend of Levier's",
+        "{backend: lvm, volume_devices: [/dev/vdb]}",
+        "{config: {cinder.conf: {lvm: {lvm_typ: thin}}}}",
+        "lvm_typ:",
+        'nodes[2].settings.cinder-volume.config["cinder.conf"].lvm.lvm_typ',
+        "there is no option named 'lvm_typ' here",
+        "did you mean 'lvm_type'?",
     ),
     (
         "value of an option",
@@ -229,8 +259,63 @@ def test_a_program_that_no_list_has_is_checked_in_no_series() -> None:
     config = {"keystone.conf": {"token": {"whatever": 1}}}
     for release in ("2026.2", "2027.1", None):
         document = {"release": release, "settings": {"keystone": {"config": config}}}
-        assert settings_findings(document, components, known_options()) == ()
-        assert settings_findings(document, shipped(), known_options())
+        assert settings_findings(document, components, known_options(), naming_options()) == ()
+        assert settings_findings(document, shipped(), known_options(), naming_options())
+
+
+def findings_of(**config_by_level: dict[str, object]) -> list[tuple[str, str]]:
+    """(last key, message) of what is wrong with cinder.conf of cinder-volume as the site and a zone have it."""
+    settings = {level: {"cinder-volume": {"config": {"cinder.conf": each}}} for level, each in config_by_level.items()}
+    document = {"settings": settings.get("site", {}), "zones": [{"name": "a", "settings": settings.get("zone", {})}]}
+    findings = settings_findings(document, shipped(), known_options(), naming_options())
+    return [(str(each.path[-1]), each.message) for each in findings]
+
+
+def test_a_section_that_an_option_of_any_level_names_is_a_section_with_a_backends_options() -> None:
+    ceph: dict[str, object] = {"ceph": {"rbd_pool": "volumes"}}
+    named: dict[str, object] = {"DEFAULT": {"enabled_backends": "lvm, ceph"}}
+    assert findings_of(site=named | ceph) == []
+    assert findings_of(site=ceph, zone=named) == []
+    assert findings_of(site=named, zone={"ceph": {"rbd_pol": "x"}}) == [
+        ("rbd_pol", "there is no option named 'rbd_pol' here")
+    ]
+    assert findings_of(site=ceph) == [("ceph", "there is no section named 'ceph' here")]
+
+
+@pytest.mark.parametrize(
+    ("component", "file", "sections"),
+    [
+        ("glance", "glance-api.conf", {"DEFAULT": {"enabled_backends": "fast:rbd"}, "fast": {"rbd_store_pool": "i"}}),
+        (
+            "nova-compute",
+            "nova.conf",
+            {"devices": {"enabled_mdev_types": ["nvidia-35"]}, "mdev_nvidia-35": {"mdev_class": "VGPU"}},
+        ),
+        ("nova-compute", "nova.conf", {"profiler": {"enabled": True}, "privsep_osbrick": {"thread_pool_size": 2}}),
+        ("neutron-openvswitch-agent", "openvswitch_agent.ini", {"fdb": {"shared_physical_device_mappings": "a:b"}}),
+        ("cinder-api", "cinder.conf", {"nova": {"username": "other"}, "service_user": {"auth_type": "password"}}),
+    ],
+)
+def test_sections_that_no_generator_lists_and_the_program_has_are_known(
+    component: str, file: str, sections: dict[str, dict[str, object]]
+) -> None:
+    for release in ("2026.1", "2026.2"):
+        document = {"release": release, "settings": {component: {"config": {file: sections}}}}
+        assert settings_findings(document, shipped(), known_options(), naming_options()) == ()
+
+
+@pytest.mark.parametrize(("case", "host"), HOSTS)
+def test_every_section_of_a_rendered_file_may_stand_in_the_site_file_too(case: str, host: str) -> None:
+    site = site_in(SITES[case])
+    for component in components_of(site, site.node(host), shipped()):
+        for file in rendered(site, host, component.name).files:
+            if not file.options:
+                continue
+            sections = {line.strip("[]"): {} for line in file.content.splitlines() if line.startswith("[")}
+            config = {file.path.rsplit("/", 1)[1]: sections}
+            for release in known_options():
+                document = {"release": release, "settings": {component.name: {"config": config}}}
+                assert settings_findings(document, shipped(), known_options(), naming_options()) == ()
 
 
 def test_what_a_role_leaves_out_and_adds_is_what_its_hosts_run() -> None:
