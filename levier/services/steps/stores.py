@@ -7,12 +7,8 @@ from levier.domain.component import Component, Database, MessageQueueUser
 from levier.domain.operation import JsonMap
 from levier.domain.ssh import RemoteHost
 from levier.saga.step import Checkpoint, step
-from levier.services.components.databases import (
-    database_removal,
-    database_statements,
-    message_queue_removal,
-    message_queue_script,
-)
+from levier.services.components.database_presence import Present, missing, question, rights_question, understood
+from levier.services.components.databases import database_removal, message_queue_removal, message_queue_script
 from levier.services.context import NodeContext, NodeStep
 
 _TIMEOUT_S = 120.0
@@ -56,12 +52,19 @@ def databases(component: Component) -> NodeStep:
     )
     def do(ctx: NodeContext) -> JsonMap:
         ctx.cloud.ensure_secrets(component)
-        present = set(_sql(ctx.own_host(), "SHOW DATABASES;\n").split())
-        text = "".join(database_statements(each) for each in component.databases)
-        _sql(ctx.own_host(), ctx.cloud.clear(text))
-        return {"changed": [each.name for each in component.databases if each.name not in present]}
+        words, text = missing(component.databases, _present(ctx, component))
+        if words:
+            _sql(ctx.own_host(), ctx.cloud.clear(text))
+        return {"changed": list(words)}
 
     return do
+
+
+def _present(ctx: NodeContext, component: Component) -> Present:
+    """What there is of the component's databases and their users."""
+    host, own = ctx.own_host(), component.databases
+    answer = _sql(host, ctx.cloud.clear(question(own)))
+    return understood(answer + _sql(host, rights_question(understood(answer, own))), own)
 
 
 def _removal(database: Database, component: Component, *, kept: Checkpoint) -> str:
@@ -91,10 +94,7 @@ def queue_users(component: Component) -> NodeStep:
     )
     def do(ctx: NodeContext) -> JsonMap:
         ctx.cloud.ensure_secrets(component)
-        present = _users(ctx.own_host())
-        for each in component.message_queue:
-            _make_user(ctx, each)
-        return {"changed": [each.user for each in component.message_queue if each.user not in present]}
+        return {"changed": [words for each in component.message_queue for words in _make_user(ctx, each)]}
 
     return do
 
@@ -103,6 +103,7 @@ def _users(host: RemoteHost) -> set[str]:
     return {line.split("\t")[0] for line in host.run(_QUEUE_USERS, timeout_s=_TIMEOUT_S).stdout.splitlines()}
 
 
-def _make_user(ctx: NodeContext, user: MessageQueueUser) -> None:
+def _make_user(ctx: NodeContext, user: MessageQueueUser) -> list[str]:
+    """The user is as he is to be; what was changed, in words."""
     script = ctx.cloud.clear(message_queue_script(user))
-    ctx.own_host().run("exec sh", stdin=script.encode(), timeout_s=_TIMEOUT_S)
+    return ctx.own_host().run("exec sh", stdin=script.encode(), timeout_s=_TIMEOUT_S).stdout.splitlines()
