@@ -235,6 +235,31 @@ def test_what_is_mended_of_the_queue_is_told(
     assert changed(USERS, host) == []
 
 
+def of_its_own(vhost: str) -> NodeStep:
+    """The step of a component with a virtual host of its own."""
+    user = {"user": "shop", "vhost": vhost, "secret": "shop.queue"}
+    return queue_users(Component.model_validate({**SHOP.model_dump(), "message_queue": [user]}))
+
+
+def test_a_virtual_host_of_its_own_goes_with_the_undo_and_one_that_was_there_stays(host: Host) -> None:
+    step = of_its_own("stall")
+    before = step.before(context(host))
+    assert changed(step, host) == ["virtual host stall", "user shop", "rights of shop in stall"]
+    again = step.before(context(host))
+    assert undone(step, host, again) == {"removed": []}
+    assert host.queue["vhosts"] == ["/", "stall"]
+    for _ in range(2):
+        assert undone(step, host, before) == {"removed": ["shop", "virtual host stall"]}
+    assert (host.queue["vhosts"], host.queue["users"]) == (["/"], {})
+
+
+def test_where_nobody_looked_for_virtual_hosts_none_is_removed(host: Host) -> None:
+    step = of_its_own("stall")
+    changed(step, host)
+    assert undone(step, host, {"present": []}) == {"removed": ["shop"]}
+    assert host.queue["vhosts"] == ["/", "stall"]
+
+
 def test_no_password_is_an_argument(host: Host) -> None:
     changed(USERS, host)
     host.edit(lambda it: it["users"].update(shop="else"))

@@ -6,6 +6,7 @@ Texts hold references to secrets and are handed over on standard input: no argum
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 
 from levier.domain.component import Database, MessageQueueUser
 from levier.services.components.secret_references import reference
@@ -90,11 +91,25 @@ def message_queue_script(user: MessageQueueUser) -> str:
     )
 
 
-def message_queue_removal(user: MessageQueueUser) -> str:
+def own_virtual_hosts(users: Iterable[MessageQueueUser]) -> frozenset[str]:
+    """Virtual hosts that are the component's to make. Pure. RabbitMQ brings `/` along."""
+    return frozenset(each.vhost for each in users) - {"/"}
+
+
+def queue_user_removal(name: str) -> str:
     """Shell text after which the user does not exist. Safe to repeat. Pure."""
-    name = shlex.quote(user.user)
+    return _queue_removal("list_users", "delete_user", name)
+
+
+def virtual_host_removal(name: str) -> str:
+    """Shell text after which the virtual host does not exist, nor the queues in it. Safe to repeat. Pure."""
+    return _queue_removal("list_vhosts", "delete_vhost", name)
+
+
+def _queue_removal(listing: str, removal: str, name: str) -> str:
+    quoted = shlex.quote(name)
     return (
         "set -eu\n"
-        f"if rabbitmqctl --quiet list_users --no-table-headers | cut -f1 | grep -qxF -- {name}; then\n"
-        f"  rabbitmqctl --quiet delete_user {name}\nfi\n"
+        f"if rabbitmqctl --quiet {listing} --no-table-headers | cut -f1 | grep -qxF -- {quoted}; then\n"
+        f"  rabbitmqctl --quiet {removal} {quoted}\nfi\n"
     )

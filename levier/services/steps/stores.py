@@ -8,12 +8,19 @@ from levier.domain.operation import JsonMap
 from levier.domain.ssh import RemoteHost
 from levier.saga.step import Checkpoint, step
 from levier.services.components.database_presence import Present, missing, question, rights_question, understood
-from levier.services.components.databases import database_removal, message_queue_removal, message_queue_script
+from levier.services.components.databases import (
+    database_removal,
+    message_queue_script,
+    own_virtual_hosts,
+    queue_user_removal,
+    virtual_host_removal,
+)
 from levier.services.context import NodeContext, NodeStep
 
 _TIMEOUT_S = 120.0
 _MARIADB = "mariadb --batch --skip-column-names"
-_QUEUE_USERS = "rabbitmqctl --quiet list_users --no-table-headers"
+_USERS = "rabbitmqctl --quiet list_users --no-table-headers"
+_VIRTUAL_HOSTS = "rabbitmqctl --quiet list_vhosts --no-table-headers"
 
 
 def store_steps(component: Component) -> tuple[NodeStep, ...]:
@@ -78,13 +85,20 @@ def queue_users(component: Component) -> NodeStep:
     """The component's users of the message queue exist, on the host of the queue."""
 
     def before(ctx: NodeContext) -> JsonMap:
-        return {"present": sorted(_users(ctx.own_host()) & {each.user for each in component.message_queue})}
+        host = ctx.own_host()
+        users = _listed(host, _USERS) & {each.user for each in component.message_queue}
+        own = own_virtual_hosts(component.message_queue)
+        return {"present": sorted(users), "virtual_hosts": sorted(_listed(host, _VIRTUAL_HOSTS) & own) if own else []}
 
     def remove(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
-        new = [each for each in component.message_queue if each.user not in checkpoint.before.get("present", ())]
-        for each in new:
-            ctx.own_host().run(message_queue_removal(each), timeout_s=_TIMEOUT_S)
-        return {"removed": [each.user for each in new]}
+        """Users and virtual hosts that were not there before are gone."""
+        users = [each.user for each in component.message_queue if each.user not in checkpoint.before.get("present", ())]
+        own = own_virtual_hosts(component.message_queue)
+        # A checkpoint of a Levier that did not look is no word that there was none.
+        hosts = sorted(own - set(checkpoint.before.get("virtual_hosts", own)))
+        for removal in (*map(queue_user_removal, users), *map(virtual_host_removal, hosts)):
+            ctx.own_host().run(removal, timeout_s=_TIMEOUT_S)
+        return {"removed": [*users, *(f"virtual host {each}" for each in hosts)]}
 
     @step(
         name=install_plan.message_queue(component.name),
@@ -99,8 +113,8 @@ def queue_users(component: Component) -> NodeStep:
     return do
 
 
-def _users(host: RemoteHost) -> set[str]:
-    return {line.split("\t")[0] for line in host.run(_QUEUE_USERS, timeout_s=_TIMEOUT_S).stdout.splitlines()}
+def _listed(host: RemoteHost, command: str) -> set[str]:
+    return {line.split("\t")[0] for line in host.run(command, timeout_s=_TIMEOUT_S).stdout.splitlines()}
 
 
 def _make_user(ctx: NodeContext, user: MessageQueueUser) -> list[str]:
