@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo "make demo [CHASSIS=qemu|nspawn] [UEFI=1] [KEEP=1]   a virtual rack from power-off to SSH, and back"
 	@echo "make demo CHASSIS=stub [NODES=10]                   the same without root"
-	@echo "make demo SCENE=cloud                               from power-off to a running OpenStack, and back"
+	@echo "make demo SCENE=cloud [KEEP=1]                      from power-off to a running OpenStack, and back"
 	@echo "make test [TESTS=tests/unit]                        all tests, those that need root included"
 	@echo "make test-faults                                    every step × every fault, as a table"
 	@echo "make test-simulation [SECONDS=60] [SEED=n]          random histories of faults, kills and people, simulated"

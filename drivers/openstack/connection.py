@@ -49,6 +49,8 @@ class CloudLogin:
 def cloud_connection(login: CloudLogin, permit: Permit) -> Iterator[Connection]:
     """The cloud's APIs; `permit` is asked before each request. Closed at the end.
 
+    Keystone is reached by the login's URL, whatever the catalogue says of it; the others by the catalogue.
+
     Within the block the errors of openstacksdk and of keystoneauth below it become those of levier.domain.errors: a
     request that may have been carried out without its answer arriving is OutcomeUnknown.
     """
@@ -63,6 +65,8 @@ def cloud_connection(login: CloudLogin, permit: Permit) -> Iterator[Connection]:
         project_domain_name="Default",
         region_name=login.region,
         interface=login.interface,
+        # Keystone's own entries are made and mended through this: they may be missing, or lead nowhere.
+        identity_endpoint_override=login.auth_url,
         verify=login.ca_file or True,
         api_timeout=TIMEOUT_S,
         app_name="levier",

@@ -17,6 +17,11 @@ from levier.domain.errors import InvalidRequest
 
 app = typer.Typer(help="The installed cloud.", no_args_is_help=True)
 FILE = "clouds.yaml"
+PLAIN_HTTP = (
+    "the public endpoints are plain HTTP: passwords and tokens can be read on the way. "
+    "`also: [haproxy]` at the role controller gives them TLS"
+)
+"""What is said of a cloud without haproxy."""
 _NEVER_WRAPPED = 4096
 
 
@@ -48,6 +53,8 @@ def access(
         show_json({"file": str(directory / FILE), "cloud": cloud_name})
         return
     say(f"{directory / FILE}: cloud {cloud_name}, {entry['auth']['auth_url']}")
+    if str(entry["auth"]["auth_url"]).startswith("http://"):
+        say(PLAIN_HTTP)
     say(f"use it: openstack --os-cloud {cloud_name} server list --all-projects")
 
 

@@ -8,8 +8,10 @@ import typer
 from rich.text import Text
 
 from levier.cli.client import connect
+from levier.cli.cloud import PLAIN_HTTP
 from levier.cli.output import cell, console, say, show_json, show_rows
 from levier.cli.watch import follow
+from levier.domain.install_plan import IDENTITY, PROXY, start
 
 app = typer.Typer(help="Operations: what changes the world.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -82,6 +84,14 @@ def _show_plan(stages: list[dict[str, Any]]) -> None:
     count = sum(len(group["hosts"]) * len(group["steps"]) for stage in stages for group in stage["steps"])
     total_s = sum(stage["estimate_s"] for stage in stages)
     say(f"{count} steps in {len(stages)} stages, each after the one before; about {_about(total_s)} in all")
+    if not _offers_tls(stages):
+        say(PLAIN_HTTP)
+
+
+def _offers_tls(stages: list[dict[str, Any]]) -> bool:
+    """Whether public endpoints have TLS, or there are none. Every component of a site starts in its plan."""
+    steps = {step for stage in stages for group in stage["steps"] for step in group["steps"]}
+    return start(PROXY) in steps or start(IDENTITY) not in steps
 
 
 def _short(title: str) -> str:

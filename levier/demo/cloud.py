@@ -9,6 +9,7 @@ from levier.cli.output import console
 from levier.demo import checks, report
 from levier.demo.cloud_site import RELEASE, write_cloud_site
 from levier.demo.scenario import Scenario
+from levier.demo.shell import openstack_line
 
 
 class CloudScenario(Scenario):
@@ -36,6 +37,12 @@ class CloudScenario(Scenario):
         console.print(f"Prefect UI: {operation['ui']}", highlight=False, soft_wrap=True)
         self._use()
 
+    def leave(self) -> None:
+        """Everything stays; how to look at it, to end it and to use the cloud was said, that last."""
+        super().leave()
+        console.print("Use the cloud, from any directory, as root:")
+        self._say_how_to_use()
+
     def _use(self) -> None:
         """The operator's own login works, by the public endpoints and their certificate."""
         lab = self._lab()
@@ -45,3 +52,13 @@ class CloudScenario(Scenario):
             namespace=str(lab["netns"]),
             directory=self._state_dir,
         )
+        if not self._options.keep:
+            console.print(f"{self._state_dir}/clouds.yaml is the way in, by such commands as:", highlight=False)
+            self._say_how_to_use()
+            console.print("The cloud is taken down now; with KEEP=1 (levier demo --keep) it stays.", highlight=False)
+
+    def _say_how_to_use(self) -> None:
+        words = ("--os-cloud", self._options.name, "server", "list", "--all-projects")
+        line = openstack_line(*words, namespace=str(self._lab()["netns"]), directory=self._state_dir)
+        # In one piece, so that it can be copied.
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)

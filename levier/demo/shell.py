@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -46,8 +47,7 @@ class Shell:
             f"[bold]$ ip netns exec {namespace} openstack {words}[/]  (in {directory})", align="left", style="dim"
         )
         sys.stdout.flush()
-        program = str(Path(sys.executable).with_name("openstack"))
-        argv = ["ip", "netns", "exec", namespace, program, *arguments]
+        argv = _openstack(arguments, namespace)
         done = subprocess.run(argv, env=self._environment(), cwd=directory, check=False)
         if done.returncode != 0:
             raise CommandFailed(f"`openstack {words}` ended with status {done.returncode}")
@@ -62,6 +62,16 @@ class Shell:
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, **self.environment}
+
+
+def openstack_line(*arguments: str, namespace: str, directory: Path) -> str:
+    """What `Shell.openstack` runs, as one line for any shell, from any directory. Pure."""
+    return f"(cd {shlex.quote(str(directory))} && {shlex.join(_openstack(arguments, namespace))})"
+
+
+def _openstack(arguments: tuple[str, ...], namespace: str) -> list[str]:
+    program = str(Path(sys.executable).with_name("openstack"))
+    return ["ip", "netns", "exec", namespace, program, *arguments]
 
 
 def _argv(arguments: tuple[str, ...]) -> list[str]:

@@ -169,12 +169,12 @@ class Database(_Frozen):
 
 
 class MessageQueueUser(_Frozen):
-    """A user of the message queue with a virtual host of its own."""
+    """A user of the message queue."""
 
     user: Word
     """The user's name."""
     vhost: Annotated[str, Strict()] = "/"
-    """The virtual host in which the user may do everything."""
+    """The virtual host in which the user may do everything; it is made where there is none."""
     secret: CredentialName
     """The secret whose `password` is the user's."""
 

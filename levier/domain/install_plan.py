@@ -23,6 +23,8 @@ MESSAGE_QUEUE = "rabbitmq"
 """The component that carries the others' messages."""
 IDENTITY = "keystone"
 """The component with the catalogue of services."""
+PROXY = "haproxy"
+"""The component that offers the public endpoints by TLS."""
 COMPUTE_API = "nova-api"
 """The component that knows availability zones."""
 COMPUTE = "nova-compute"
@@ -195,15 +197,23 @@ class _Layout:
 
     def joined(self) -> Iterator[Placed]:
         """Compute hosts are mapped to their cell, and in their zones."""
-        yield from self.actions(self.names, Moment.AFTER_JOIN)
+        for name in self.names:
+            yield from self.acts(name, Moment.AFTER_JOIN)
         if (api := self.first(COMPUTE_API)) and self.hosts_with(COMPUTE):
             yield ZONES, api
 
-    def actions(self, names: Iterable[str], moment: Moment) -> Iterator[Placed]:
-        for name in names:
-            for action in self.components[name].actions:
-                if action.when is moment:
-                    yield from ((act(name, action.name), host) for host in self._reached(name, action))
+    def acts(self, name: str, moment: Moment) -> Iterator[Placed]:
+        """The component's actions of that moment. Keystone's own entries take a keystone that runs, so others wait."""
+        if name == IDENTITY and moment is Moment.AFTER_START:
+            yield from self.catalogued(name)
+        for action in self.components[name].actions:
+            if action.when is moment:
+                yield from ((act(name, action.name), host) for host in self._reached(name, action))
+
+    def catalogued(self, name: str) -> Iterator[Placed]:
+        """The component's entries are made where keystone is."""
+        if self.components[name].catalog and (host := self.first(IDENTITY)):
+            yield catalog(name), host
 
     def _reached(self, component: str, action: Action) -> tuple[str, ...]:
         if action.joins is not None and not self.hosts_with(action.joins):
@@ -224,8 +234,9 @@ def _level(layout: _Layout, names: tuple[str, ...]) -> tuple[InstallStage, ...]:
 
 
 def _acting(verb: str, layout: _Layout, names: Iterable[str], moment: Moment) -> InstallStage:
-    own = [name for name in names if any(action.when is moment for action in layout.components[name].actions)]
-    return InstallStage(f"{verb} {', '.join(own)}", tuple(layout.actions(own, moment)))
+    steps = {name: tuple(layout.acts(name, moment)) for name in names}
+    own = [name for name, taken in steps.items() if taken]
+    return InstallStage(f"{verb} {', '.join(own)}", tuple(chain.from_iterable(steps.values())))
 
 
 def _smoke_test(layout: _Layout) -> tuple[InstallStage, ...]:
@@ -250,6 +261,6 @@ def _preparations(layout: _Layout, names: tuple[str, ...]) -> Iterator[Placed]:
             yield database(name), host
         if component.message_queue and (host := layout.first(MESSAGE_QUEUE)):
             yield message_queue(name), host
-        # keystone's own entries are made by its bootstrap.
-        if component.catalog and name != IDENTITY and (host := layout.first(IDENTITY)):
-            yield catalog(name), host
+        # keystone's own are made when it runs.
+        if name != IDENTITY:
+            yield from layout.catalogued(name)

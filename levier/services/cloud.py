@@ -12,7 +12,7 @@ from drivers.openstack.connection import CloudLogin
 from levier.domain.component import Component, FileFormat
 from levier.domain.component_placement import component_named
 from levier.domain.errors import InvalidRequest, NotFound
-from levier.domain.install_plan import COMPUTE, IDENTITY
+from levier.domain.install_plan import COMPUTE, IDENTITY, PROXY
 from levier.domain.operation import Fence
 from levier.domain.site import Node, Site
 from levier.saga.store_patience import StorePatience, patient
@@ -37,7 +37,6 @@ from levier.services.components.site_ca import (
     server_certificate,
     still_fits,
 )
-from levier.services.components.view import PROXY
 from levier.services.releases import Releases
 from levier.services.secrets import SecretStore
 from levier.store.addresses import AddressStore

@@ -2,81 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
-from drivers.openstack.connection import CloudLogin, cloud_connection, service_failed
+from drivers.openstack.catalog import CatalogItem
+from drivers.openstack.connection import cloud_connection, service_failed
 from levier.domain.errors import AuthFailed, Busy, Conflict, LevierError, NotFound, Rejected
 from levier.saga.step import Checkpoint
+from levier.services.components import load_components
 from levier.services.context import NodeContext, NodeStep
 from levier.services.steps import smoke
-
-TOKENS, PROJECTS = "/v3/auth/tokens", "/v3/projects"
-
-
-class Keystone(ThreadingHTTPServer):
-    """Keystone as far as a login and a list of projects go; `answers`: path → the status it answers with instead."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        self.answers: dict[str, int] = {}
-        self.services = ["identity"]
-
-    @property
-    def login(self) -> CloudLogin:
-        return CloudLogin(f"{self.url}/v3", "admin", "wishbone", interface="public")
-
-    def body(self, path: str) -> dict[str, Any]:
-        if path == TOKENS:
-            endpoints = [{"id": "1", "interface": "public", "region_id": "RegionOne", "url": f"{self.url}/v3"}]
-            catalog = [{"type": kind, "name": kind, "endpoints": endpoints} for kind in self.services]
-            times = {"issued_at": "2026-01-01T00:00:00Z", "expires_at": "2099-01-01T00:00:00Z"}
-            return {"token": {"methods": ["password"], "user": {"id": "u"}, "catalog": catalog, **times}}
-        if path == PROJECTS:
-            return {"projects": [{"id": "p", "name": "admin"}]}
-        return {"version": {"id": "v3.14", "status": "stable", "links": [{"rel": "self", "href": f"{self.url}/v3/"}]}}
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Keystone
-
-    def do_GET(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        path = self.path.partition("?")[0]
-        usual = {TOKENS: 201, PROJECTS: 200, "/v3": 200, "/v3/": 200}
-        status = self.server.answers.get(path, usual.get(path, 404))
-        content = json.dumps(self.server.body(path) if status < 300 else {"error": {"message": "no"}}).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("X-Subject-Token", "t")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    do_POST = do_GET
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing is printed."""
+from levier.services.steps.cloud import catalog
+from tests.contract.scripted_keystone import PROJECTS, TOKENS, Keystone, serving
 
 
 @pytest.fixture
 def keystone() -> Iterator[Keystone]:
-    server = Keystone()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving() as server:
+        yield server
 
 
 def projects(keystone: Keystone) -> list[str]:
@@ -114,18 +60,33 @@ def test_a_status_is_an_error_of_levier_s_own(
 
 
 def test_a_service_that_is_not_in_the_catalogue_is_told_by_either_library(keystone: Keystone) -> None:
-    keystone.services = ["image"]
-    with pytest.raises(Rejected, match="identity"):
-        projects(keystone)
+    with (
+        pytest.raises(Rejected, match="image"),
+        cloud_connection(keystone.login, lambda: None) as cloud,
+    ):
+        list(cloud.image.images())
     where = {"service_type": "compute", "interface": "public"}
     with pytest.raises(Rejected, match="compute"), cloud_connection(keystone.login, lambda: None) as cloud:
         cloud.session.get("/servers", endpoint_filter=where)
 
 
-def context(keystone: Keystone) -> NodeContext:
-    """One host in an operation whose cloud is this one."""
+@pytest.mark.parametrize("catalogue", [{}, {"identity": "http://127.0.0.1:9/v3"}], ids=["no entry", "a wrong entry"])
+def test_keystone_is_reached_whatever_the_catalogue_says_of_it(keystone: Keystone, catalogue: dict[str, str]) -> None:
+    keystone.catalogue = catalogue
+    assert projects(keystone) == ["admin"]
+
+
+def context(keystone: Keystone, public: str = "") -> NodeContext:
+    """One host in an operation whose cloud is this one, and offers keystone at `public`."""
     view = SimpleNamespace(runs=lambda component: False)
-    cloud = SimpleNamespace(login=lambda site: keystone.login, view=lambda site: view)
+    urls = {"public": public, "internal": keystone.login.auth_url, "admin": keystone.login.auth_url}
+    items = (CatalogItem(type="identity", name="keystone", description="Identity", region="RegionOne", urls=urls),)
+    cloud = SimpleNamespace(
+        login=lambda site: keystone.login,
+        view=lambda site: view,
+        catalog=lambda site, component: items,
+        ensure_secrets=lambda component: None,
+    )
     return cast(
         NodeContext, SimpleNamespace(operation="install-1", name="a1-01", site=None, cloud=cloud, guard=lambda: None)
     )
@@ -143,3 +104,31 @@ def test_the_undo_of_a_smoke_test_tells_what_a_failing_cloud_keeps(
     keystone.answers[path] = 400
     with pytest.raises(Rejected):
         step.undo(context(keystone), Checkpoint(before={}, outputs=None, attempts=1))
+
+
+HTTP, HTTPS = "http://10.77.0.11:5000/v3", "https://10.77.0.11:13000/v3"
+ENTRIES = catalog(load_components()["keystone"])
+
+
+def test_keystone_s_own_entries_are_made_through_a_keystone_that_has_none_and_removed_again(keystone: Keystone) -> None:
+    keystone.catalogue = {}
+    ctx = context(keystone, HTTP)
+    before = ENTRIES.before(ctx)
+    assert ENTRIES.do(ctx)["changed"][0] == "service keystone"
+    assert keystone.urls == {"public": HTTP, "internal": keystone.login.auth_url, "admin": keystone.login.auth_url}
+    assert ENTRIES.do(ctx) == {"changed": []}
+    assert callable(ENTRIES.undo)
+    ENTRIES.undo(ctx, Checkpoint(before=before, outputs=None, attempts=1))
+    assert not any(keystone.stored.values())
+
+
+def test_keystone_s_public_endpoint_goes_back_with_an_installation_that_moved_it(keystone: Keystone) -> None:
+    ENTRIES.do(context(keystone, HTTP))
+    ctx = context(keystone, HTTPS)
+    before = ENTRIES.before(ctx)
+    assert ENTRIES.do(ctx) == {"changed": ["public endpoint of keystone"]}
+    assert keystone.urls["public"] == HTTPS
+    assert callable(ENTRIES.undo)
+    for _ in range(2):
+        ENTRIES.undo(ctx, Checkpoint(before=before, outputs=None, attempts=1))
+        assert keystone.urls["public"] == HTTP

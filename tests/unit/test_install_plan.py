@@ -150,6 +150,17 @@ def test_all_components_that_are_shipped_find_their_place() -> None:
     assert pillars(wanted, components) == {"c1"}
 
 
+def test_keystone_s_own_entries_are_made_once_it_runs_and_before_anybody_else_starts() -> None:
+    plan = planned(install_stages(site(), load_components(), expand=(), to_expand=()))
+    wave = {(p.step, p.target): p.wave for p in plan}
+    own = wave["catalog-keystone", "c1"]
+    assert max(w for (step, _), w in wave.items() if step == "start-keystone") < own
+    others = [w for (step, _), w in wave.items() if step.startswith("catalog-") and step != "catalog-keystone"]
+    assert others
+    assert own < min(others)
+    assert [step for step, _ in wave].count("catalog-keystone") == 1
+
+
 def test_the_cloud_is_tried_before_it_is_in_service() -> None:
     plan = install_stages(site(WITH_SHIPPED), load_components(), expand=(), to_expand=())
     assert [(stage.title, stage.steps) for stage in plan[-5:-1]] == [

@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict
 
 from levier.domain.component import CatalogService, Component
 from levier.domain.errors import InvalidRequest
-from levier.services.components.view import PROXY, SiteView
+from levier.domain.install_plan import PROXY
+from levier.services.components.view import SiteView
 
 
 class CatalogEntry(BaseModel):

@@ -6,21 +6,10 @@ Texts hold references to secrets and are handed over on standard input: no argum
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 
 from levier.domain.component import Database, MessageQueueUser
 from levier.services.components.secret_references import reference
-
-
-def database_statements(database: Database) -> str:
-    """SQL after which the database and its user exist and the password is the secret's. Safe to repeat. Pure."""
-    password = reference(database.secret, "password", "sql")
-    user = f"'{database.user}'@'%'"
-    return (
-        f"CREATE DATABASE IF NOT EXISTS `{database.name}` CHARACTER SET utf8mb4;\n"
-        f"CREATE USER IF NOT EXISTS {user};\n"
-        f"ALTER USER {user} IDENTIFIED BY {password};\n"
-        f"GRANT ALL PRIVILEGES ON `{database.name}`.* TO {user};\n"
-    )
 
 
 def database_removal(database: Database) -> str:
@@ -81,27 +70,46 @@ _SCHEMA = r"""schema() {
 def message_queue_script(user: MessageQueueUser) -> str:
     """Shell text after which the user exists, has the secret's password and may do everything in his virtual host.
 
-    Hand it to `sh` on standard input. Safe to repeat. Pure.
+    It prints a line for each thing that it had to change. Hand it to `sh` on standard input. Safe to repeat. Pure.
+    Source: `authenticate_user` reads a password that is no argument (rabbitmq_cli, authenticate_user_command.ex).
     """
-    name, vhost = shlex.quote(user.user), shlex.quote(user.vhost)
-    password = reference(user.secret, "password", "shell")
+    name, vhost, rights = shlex.quote(user.user), shlex.quote(user.vhost), shlex.quote(f"{user.vhost}\t.*\t.*\t.*")
+    # printf is the shell's own: no process list shows its arguments.
+    password = f"printf '%s\\n' {reference(user.secret, 'password', 'shell')}"
     return (
-        "set -eu\n"
-        # printf is the shell's own: no process list shows its arguments. rabbitmqctl reads the password from its input.
-        f"rabbitmqctl --quiet list_vhosts --no-table-headers | grep -qxF -- {vhost}"
-        f" || rabbitmqctl --quiet add_vhost {vhost}\n"
-        f"if rabbitmqctl --quiet list_users --no-table-headers | cut -f1 | grep -qxF -- {name}; then\n"
-        f"  printf '%s\\n' {password} | rabbitmqctl --quiet change_password {name}\n"
-        f"else\n  printf '%s\\n' {password} | rabbitmqctl --quiet add_user {name}\nfi\n"
-        f"rabbitmqctl --quiet set_permissions -p {vhost} {name} '.*' '.*' '.*'\n"
+        # Whatever is not given a password would swallow the rest of this text.
+        'set -eu\nctl() { rabbitmqctl --quiet "$@"; }\nask() { ctl "$@" --no-table-headers < /dev/null; }\n'
+        'act() { ctl "$@" > /dev/null; }\ntell() { printf \'%s\\n\' "$*"; }\n'
+        f"if ! ask list_vhosts | grep -qxF -- {vhost}; then\n"
+        f"  act add_vhost {vhost} < /dev/null\n  tell virtual host {vhost}\nfi\n"
+        f"if ! ask list_users | cut -f1 | grep -qxF -- {name}; then\n"
+        f"  {password} | act add_user {name}\n  tell user {name}\n"
+        f"elif ! {password} | act authenticate_user {name} 2> /dev/null; then\n"
+        f"  {password} | act change_password {name}\n  tell password of {name}\nfi\n"
+        f"if ! ask list_user_permissions {name} | grep -qxF -- {rights}; then\n"
+        f"  act set_permissions -p {vhost} {name} '.*' '.*' '.*' < /dev/null\n  tell rights of {name} in {vhost}\nfi\n"
     )
 
 
-def message_queue_removal(user: MessageQueueUser) -> str:
+def own_virtual_hosts(users: Iterable[MessageQueueUser]) -> frozenset[str]:
+    """Virtual hosts that are the component's to make. Pure. RabbitMQ brings `/` along."""
+    return frozenset(each.vhost for each in users) - {"/"}
+
+
+def queue_user_removal(name: str) -> str:
     """Shell text after which the user does not exist. Safe to repeat. Pure."""
-    name = shlex.quote(user.user)
+    return _queue_removal("list_users", "delete_user", name)
+
+
+def virtual_host_removal(name: str) -> str:
+    """Shell text after which the virtual host does not exist, nor the queues in it. Safe to repeat. Pure."""
+    return _queue_removal("list_vhosts", "delete_vhost", name)
+
+
+def _queue_removal(listing: str, removal: str, name: str) -> str:
+    quoted = shlex.quote(name)
     return (
         "set -eu\n"
-        f"if rabbitmqctl --quiet list_users --no-table-headers | cut -f1 | grep -qxF -- {name}; then\n"
-        f"  rabbitmqctl --quiet delete_user {name}\nfi\n"
+        f"if rabbitmqctl --quiet {listing} --no-table-headers | cut -f1 | grep -qxF -- {quoted}; then\n"
+        f"  rabbitmqctl --quiet {removal} {quoted}\nfi\n"
     )

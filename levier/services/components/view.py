@@ -7,14 +7,12 @@ from dataclasses import dataclass
 
 from levier.domain.component_placement import Components, components_of
 from levier.domain.errors import InvalidRequest, NotFound
+from levier.domain.install_plan import IDENTITY, PROXY
 from levier.domain.site import Network, NetworkPurpose, NicSpec, Node, Role, Site
 
 Addresses = Mapping[tuple[str, str], str]
 """Allocated addresses by (node, network)."""
 
-PROXY = "haproxy"
-"""The component that offers public endpoints by TLS."""
-IDENTITY = "keystone"
 SWITCH = "openvswitch"
 
 

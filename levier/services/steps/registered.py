@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from levier.domain.component import Component
 from levier.domain.component_placement import Components
-from levier.domain.install_plan import IDENTITY
 from levier.services.context import NodeStep
 from levier.services.steps import cloud, installation, smoke
 from levier.services.steps.component import component_steps
@@ -38,5 +37,5 @@ def all_steps(components: Components) -> tuple[NodeStep, ...]:
 def _of(component: Component) -> Iterator[NodeStep]:
     yield from component_steps(component)
     yield from store_steps(component)
-    if component.catalog and component.name != IDENTITY:
+    if component.catalog:
         yield cloud.catalog(component)

@@ -229,6 +229,15 @@ def test_commands_carry_no_secret_and_run_as_their_user() -> None:
     assert "secret" not in script
 
 
+def test_bootstrap_is_given_no_url_for_it_overwrites_those_there_are() -> None:
+    site = site_in(TWO_ZONES)
+    keystone = rendered(site, "a1-01", "keystone")
+    bootstrap = next(each for each in keystone.actions if each.name == "bootstrap")
+    environment = next(each for each in keystone.files if each.path == bootstrap.environment_file)
+    assert not [word for word in bootstrap.command if "url" in word or "://" in word]
+    assert "URL" not in environment.content
+
+
 def test_a_compute_host_keeps_its_identity_whenever_it_is_rendered() -> None:
     site = site_in(TWO_ZONES)
     ids = {host: rendered(site, host, "nova-compute").files[1].content for host in ("a1-02", "b1-01")}

@@ -1,10 +1,12 @@
 # root:horizon 0640
+import os
+
 DEBUG = False
 WEBROOT = "/"
 ALLOWED_HOSTS = ["*"]
 SECRET_KEY = "@{secret:horizon.key:password:plain}"
 LOCAL_PATH = "/var/lib/horizon"
-STATIC_ROOT = "/var/lib/horizon/static"
+STATIC_ROOT = "/var/lib/horizon/static/" + os.path.basename(os.path.realpath("/opt/levier/current/horizon"))
 COMPRESS_OFFLINE = True
 OPENSTACK_KEYSTONE_URL = "http://10.78.0.11:5000/v3"
 OPENSTACK_KEYSTONE_DEFAULT_ROLE = "member"
