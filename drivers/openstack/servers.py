@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from openstack import exceptions
 from openstack.connection import Connection
 
+from drivers.openstack.removal import Removal
+
 ACTIVE, ERROR = "ACTIVE", "ERROR"
+_DELETING = "deleting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,8 @@ class ServerState:
     host: str
     fault: str = ""
     """Why it is in error; empty otherwise."""
+    being_deleted: bool = False
+    """Nova was asked to delete it, and is at it."""
 
 
 def servers_of(cloud: Connection, project: str, *, name: str = "") -> tuple[ServerState, ...]:
@@ -66,9 +73,20 @@ def create_server(cloud: Connection, spec: ServerSpec) -> str:
 def delete_servers(cloud: Connection, project: str, *, name: str = "") -> tuple[ServerState, ...]:
     """The project's servers (of the name) are being deleted; those that still are there. Safe to repeat."""
     left = servers_of(cloud, project, name=name)
-    for each in left:
-        cloud.compute.delete_server(each.id, ignore_missing=True)
+    for each in server_removals(cloud, left, again=True):
+        each.request()
     return left
+
+
+def server_removals(cloud: Connection, servers: Iterable[ServerState], *, again: bool) -> Iterator[Removal]:
+    """How each of the servers is deleted, which takes nova its time. Safe to repeat.
+
+    `again`: also those that are being deleted. Nova heeds it only where the host went down since: it then deletes the
+    server without it (nova/compute/api.py, `_delete`).
+    """
+    for each in servers:
+        if again or not each.being_deleted:
+            yield Removal(f"server {each.name}", partial(cloud.compute.delete_server, each.id, ignore_missing=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +138,12 @@ def compute_leftovers(cloud: Connection, project: str, name: str) -> tuple[str, 
     return (*found, *(f"{n} {kind} in placement" for kind, n in sorted(usages.json()["usages"].items()) if n))
 
 
-def remove_flavor_and_key_pair(cloud: Connection, name: str) -> tuple[str, ...]:
-    """There is no flavour and no key pair of this name; what was removed. Safe to repeat."""
-    removed = []
+def flavor_and_key_pair_removals(cloud: Connection, name: str) -> Iterator[Removal]:
+    """How the flavour and the key pair of this name are removed, where there are any. Safe to repeat."""
     if flavor := cloud.compute.find_flavor(name):
-        cloud.compute.delete_flavor(flavor, ignore_missing=True)
-        removed.append(f"flavour {name}")
+        yield Removal(f"flavour {name}", partial(cloud.compute.delete_flavor, flavor, ignore_missing=True))
     if cloud.compute.find_keypair(name) is not None:
-        cloud.compute.delete_keypair(name, ignore_missing=True)
-        removed.append(f"key pair {name}")
-    return tuple(removed)
+        yield Removal(f"key pair {name}", partial(cloud.compute.delete_keypair, name, ignore_missing=True))
 
 
 def _state(server: Any) -> ServerState:
@@ -143,4 +157,5 @@ def _state(server: Any) -> ServerState:
         status=str(server.status),
         host=str(server.compute_host or ""),
         fault=": ".join(word for word in words if word),
+        being_deleted=server.task_state == _DELETING,
     )
