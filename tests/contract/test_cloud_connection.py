@@ -126,9 +126,8 @@ def context(keystone: Keystone) -> NodeContext:
     """One host in an operation whose cloud is this one."""
     view = SimpleNamespace(runs=lambda component: False)
     cloud = SimpleNamespace(login=lambda site: keystone.login, view=lambda site: view)
-    return cast(
-        NodeContext, SimpleNamespace(operation="install-1", name="a1-01", site=None, cloud=cloud, guard=lambda: None)
-    )
+    own = {"guard": lambda: None, "own_host": lambda: None}
+    return cast(NodeContext, SimpleNamespace(operation="install-1", name="a1-01", site=None, cloud=cloud, **own))
 
 
 @pytest.mark.parametrize("step", [smoke.prepare, smoke.server], ids=lambda step: step.name)
