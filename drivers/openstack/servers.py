@@ -28,6 +28,8 @@ class ServerSpec:
     key_pair: str
     port: str
     user_data: str
+    tag: str
+    """Of 60 characters at most (nova's schema), which a name with a host in it may exceed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def create_server(cloud: Connection, spec: ServerSpec) -> str:
         key_name=spec.key_pair,
         networks=[{"port": spec.port}],
         user_data=base64.b64encode(spec.user_data.encode()).decode("ascii"),
-        tags=[spec.name],
+        tags=[spec.tag],
     )
     return str(made.id)
 

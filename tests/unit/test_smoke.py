@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
-from site_samples import SAMPLE, load
+from site_samples import smoke_site as site
 
 from levier.domain.site import Site
 from levier.domain.smoke import (
@@ -26,23 +26,7 @@ from levier.domain.smoke import (
 from levier.services.components import load_components
 
 COMPONENTS = load_components()
-NODE = """
-  - name: {name}
-    rack: {rack}
-    firmware: bios
-    image: debian-12
-    roles: [{roles}]
-    bmc: {{driver: ipmi, address: 127.0.77.{last}, credential: lab-bmc}}
-    nics:
-      - {{name: eth0, mac: "52:54:00:00:01:{last}", network: provisioning}}
-"""
 CONTROL = "controller, network, storage"
-
-
-def site(hosts: Mapping[str, str], settings: str = "") -> Site:
-    head = SAMPLE[: SAMPLE.index("nodes:")]
-    nodes = [NODE.format(name=n, rack="a1", roles=r, last=21 + i) for i, (n, r) in enumerate(hosts.items())]
-    return load(f"{head}{settings}\nnodes:{''.join(nodes)}").site
 
 
 def left_out(host: str, hosts: Mapping[str, str], settings: str = "") -> dict[Check, str]:

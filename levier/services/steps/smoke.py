@@ -222,6 +222,7 @@ def _server_spec(test: SmokeTest, cloud: Connection, project: str) -> ServerSpec
         key_pair=test.name,
         port=port,
         user_data=smoke.user_data(peers),
+        tag=test.name,
     )
 
 
