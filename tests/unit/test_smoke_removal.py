@@ -11,6 +11,7 @@ import pytest
 from openstack.connection import Connection
 from openstack.exceptions import ConflictException, HttpException
 from openstack.identity.v3._proxy import Proxy
+from set_clock import SetClock
 
 from drivers.openstack.sweeping import COMPUTE, NETWORK, leftovers, sweep
 from levier.domain.errors import Unreachable
@@ -193,24 +194,9 @@ def test_a_server_that_is_being_deleted_is_asked_again_only_where_that_is_wanted
 # --- waiting ---------------------------------------------------------------------------------------------------------
 
 
-class Clock:
-    """A clock that goes on by a look and by a sleep only."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 0.0
-        monkeypatch.setattr("levier.services.polling.time", self)
-        monkeypatch.setattr("levier.services.smoke.time", self)
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
+def clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
+    return SetClock(monkeypatch, "levier.services.polling", "levier.services.smoke")
 
 
 def host() -> RemoteHost:
@@ -227,19 +213,19 @@ def looks(*left: int | None) -> Callable[[], int | None]:
     return lambda: said.pop(0) if len(said) > 1 else said[0]
 
 
-def test_the_limit_counts_from_when_less_was_left(clock: Clock) -> None:
+def test_the_limit_counts_from_when_less_was_left(clock: SetClock) -> None:
     waited = wait_while_less(looks(*range(50, -1, -1)), host=host, timeout_s=3.0, check=nothing)
     assert waited.seconds is not None
     assert waited.seconds > 10 * waited.limit_s
 
 
 @pytest.mark.parametrize("left", [(5,), (5, None), (1, 5, 1, 5, 2), (None,)])
-def test_what_does_not_get_less_ends_the_wait(clock: Clock, left: tuple[int | None, ...]) -> None:
+def test_what_does_not_get_less_ends_the_wait(clock: SetClock, left: tuple[int | None, ...]) -> None:
     assert wait_while_less(looks(*left), host=host, timeout_s=30.0, check=nothing).seconds is None
     assert clock.now < 60.0
 
 
-def test_a_slow_host_has_longer(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_host_has_longer(clock: SetClock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("levier.services.polling.slowness", lambda _: 4.0)
     own = cast(Callable[[], RemoteHost], lambda: None)
     late = wait_while_less(lambda: 0 if clock.now > 90.0 else 1, host=own, timeout_s=30.0, check=nothing)
@@ -260,7 +246,7 @@ def smoke_test(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> SmokeTest:
     return SmokeTest(cast(NodeContext, ctx))
 
 
-def test_a_hundred_servers_that_go_one_by_one_all_go(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hundred_servers_that_go_one_by_one_all_go(clock: SetClock, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud = Cloud(Servers(*(f"s{n}" for n in range(100))), Things("a"))
     found = smoke_test(cloud, monkeypatch).remove(timeout_s=5.0, check=nothing)
     assert found.left == ()
@@ -268,7 +254,9 @@ def test_a_hundred_servers_that_go_one_by_one_all_go(clock: Clock, monkeypatch: 
     assert len(cloud.servers.asked) == len(cloud.servers.there) + 100
 
 
-def test_a_server_that_does_not_go_is_told_and_was_asked_again(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_go_is_told_and_was_asked_again(
+    clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cloud = Cloud(Servers("s1", at_a_look=0), Things("a"))
     found = smoke_test(cloud, monkeypatch).remove(timeout_s=150.0, check=nothing)
     assert found.left[0] == "server s1 (ACTIVE)"

@@ -322,7 +322,7 @@ def _screen(test: SmokeTest, cloud: Connection, server: str) -> str:
 
 
 def _volume(test: SmokeTest, cloud: Connection, server: str) -> str:
-    """The server wrote to a volume and read it back; it is detached again."""
+    """The server wrote to a volume and read it back; it is detached, and being deleted."""
     project = _project(test, cloud)
 
     def none_is_going() -> bool:
@@ -331,12 +331,20 @@ def _volume(test: SmokeTest, cloud: Connection, server: str) -> str:
 
     _await_volume(test, none_is_going, "of an earlier attempt is still being deleted")
     volume = volumes.ensure_volume(cloud, project, test.own_name, size_gib=smoke.VOLUME_GIB)
+    _try_volume(test, cloud, server, volume)
+    # Here all hosts do so at once; that it is gone is seen by the last step, which needs not ask for it any more.
+    volumes.delete_volumes(cloud, project, name=test.own_name)
+    return f"{smoke.VOLUME_GIB} GiB written, read back and detached"
 
-    def is_in(status: str) -> bool:
+
+def _try_volume(test: SmokeTest, cloud: Connection, server: str, volume: str) -> None:
+    """The volume was attached to the server, which wrote to it and read it back, and is detached again."""
+
+    def is_in(*statuses: str) -> bool:
         state = volumes.volume_state(cloud, volume)
         if state.failed:
             raise Rejected(f"the volume for {test.ctx.name} is in {state.status}", hint="see cinder-volume's journal")
-        return state.status == status
+        return state.status in statuses
 
     def seen(there: bool) -> bool:
         report = read_console(consoles.console_text(cloud, server))
@@ -349,15 +357,12 @@ def _volume(test: SmokeTest, cloud: Connection, server: str) -> str:
             raise _volume_rejected(test, "was not attached: nova gave it back")
         return is_in(volumes.IN_USE) and seen(True)
 
-    if not is_in(volumes.IN_USE):
-        _await_volume(test, lambda: is_in(volumes.AVAILABLE), "is not available")
-        volumes.ensure_attached(cloud, volumes.volume_state(cloud, volume), server)
+    # An earlier attempt may have ended while it was being attached, which nova goes on with.
+    _await_volume(test, lambda: is_in(volumes.AVAILABLE, volumes.IN_USE), "is not available")
+    volumes.ensure_attached(cloud, volumes.volume_state(cloud, volume), server)
     _await_volume(test, in_use, "is not attached, or the server cannot use it")
     volumes.ensure_detached(cloud, volumes.volume_state(cloud, volume))
     _await_volume(test, lambda: is_in(volumes.AVAILABLE) and seen(False), "is not detached")
-    # Here all hosts do so at once; that it is gone is seen by the last step, which needs not ask for it any more.
-    volumes.delete_volumes(cloud, project, name=test.own_name)
-    return f"{smoke.VOLUME_GIB} GiB written, read back and detached"
 
 
 def _await_volume(test: SmokeTest, look: Callable[[], bool], what: str) -> None:
