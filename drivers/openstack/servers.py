@@ -15,6 +15,8 @@ from drivers.openstack.removal import Removal
 
 ACTIVE, ERROR = "ACTIVE", "ERROR"
 _DELETING = "deleting"
+_BY_NOVA = "AUTO: "
+_UNPLACED = "No valid host was found"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,11 @@ class ServerState:
     """Why it is in error; empty otherwise."""
     being_deleted: bool = False
     """Nova was asked to delete it, and is at it."""
+
+    @property
+    def found_no_host(self) -> bool:
+        """The scheduler placed it nowhere: no compute host ever had it."""
+        return self.status == ERROR and _UNPLACED in self.fault
 
 
 def servers_of(cloud: Connection, project: str, *, name: str = "") -> tuple[ServerState, ...]:
@@ -101,6 +108,19 @@ class ComputeService:
     """`enabled` or `disabled`."""
     reason: str
     """Why it is disabled; empty otherwise."""
+
+    @property
+    def disabled_on_purpose(self) -> bool:
+        """Somebody disabled it. Nova does so too, while libvirt does not answer (nova/virt/libvirt/driver.py)."""
+        return self.status == "disabled" and not self.reason.startswith(_BY_NOVA)
+
+    @property
+    def takes_servers(self) -> bool:
+        """It is up and enabled."""
+        return self.state == "up" and self.status == "enabled"
+
+    def __str__(self) -> str:
+        return f"{self.state} and {self.status}{f' ({self.reason})' if self.reason else ''}"
 
 
 def compute_service(cloud: Connection, host: str) -> ComputeService | None:

@@ -20,6 +20,8 @@ POOL = (str(CIDR[0xFF00]), str(CIDR[0xFFFE]))
 """What neutron takes for itself, such as its DHCP ports. The servers are below."""
 _FIRST_SERVER = 10
 VOLUME_GIB = 1
+SERVER_NEEDS: Mapping[str, int] = {"VCPU": 1, "MEMORY_MB": 128, "DISK_GB": 1}
+"""What a server of the test takes of its host, by placement's classes of resources."""
 _NEIGHBOURS = 8
 
 COMPUTE, VOLUMES, VNC = "nova-compute", "cinder-volume", "nova-novncproxy"

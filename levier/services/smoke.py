@@ -21,7 +21,6 @@ from levier.domain.smoke import SmokeScope
 from levier.services.context import NodeContext
 from levier.services.polling import wait_while_less
 
-MEMORY_MIB = 128
 _ASK_AGAIN_S = 60.0
 """A server that is being deleted stays when its host goes down meanwhile, until nova is asked again."""
 _SERVICES = {"nova-api": COMPUTE, "neutron-server": NETWORK, "glance": IMAGE, "cinder-api": VOLUME}

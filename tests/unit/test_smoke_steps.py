@@ -11,6 +11,7 @@ import pytest
 from set_clock import SetClock
 from site_samples import smoke_site
 
+from levier.cli.install_report import install_report
 from levier.domain.errors import Rejected
 from levier.domain.smoke import server_name, smoke_name
 from levier.services.components import load_components
@@ -50,7 +51,9 @@ def nothing() -> None:
 def smoke_test(monkeypatch: pytest.MonkeyPatch) -> Callable[..., SmokeTest]:
     """The test on one host of a site, over a cloud."""
 
-    def test_on(cloud: Any, host: str = "n1", hosts: dict[str, str] = TWO, **outputs: Any) -> SmokeTest:
+    def test_on(
+        cloud: Any, host: str = "n1", hosts: dict[str, str] = TWO, settings: str = "", **outputs: Any
+    ) -> SmokeTest:
         @contextmanager
         def connection(_: object, __: object) -> Iterator[Any]:
             yield cloud
@@ -60,7 +63,7 @@ def smoke_test(monkeypatch: pytest.MonkeyPatch) -> Callable[..., SmokeTest]:
         monkeypatch.setattr("levier.services.smoke.complaints", lambda *_: "its journal")
         monkeypatch.setattr("levier.services.polling.slowness", lambda _: 1.0)
         SetClock(monkeypatch, "levier.services.polling", "levier.services.steps.smoke")
-        site = smoke_site(hosts)
+        site = smoke_site(hosts, settings)
         ctx = SimpleNamespace(
             **{"name": host, "operation": OPERATION, "site": site, "own_host": lambda: None},
             **{"check": nothing, "guard": nothing, "outputs_if_any": lambda step: outputs.get(step, {})},
@@ -174,3 +177,106 @@ def test_a_volume_that_nova_gives_back_is_told(
     monkeypatch.setattr("levier.services.steps.smoke.consoles.console_text", cinder.console)
     with pytest.raises(Rejected, match="was not attached: nova gave it back; on n1: its journal"):
         steps._volume(smoke_test(cinder), cast(Any, cinder), "s1")
+
+
+# --- where nova places nothing ---------------------------------------------------------------------------------------
+
+
+class Nova(Cloud):
+    """Nova and placement of one host: what its compute service is, and what becomes of a server there."""
+
+    def __init__(
+        self, *services: tuple[str, str, str], fault: str = "", room: dict[str, tuple[int, int]] | None = None
+    ) -> None:
+        super().__init__()
+        self.said = list(services)
+        self.fault = fault
+        self.room = room or {}
+        self.compute.services = self._services
+        self.compute.get_server = self._server
+        self.compute.hypervisors = self._hypervisors
+        self.placement = SimpleNamespace(get=self._provider)
+
+    def _services(self, *, binary: str, host: str) -> list[SimpleNamespace]:
+        now = self.said.pop(0) if len(self.said) > 1 else self.said[0]
+        return [SimpleNamespace(**dict(zip(("state", "status", "disabled_reason"), now, strict=True)))]
+
+    def _server(self, identity: str) -> SimpleNamespace:
+        more = {"status": "ERROR" if self.fault else "ACTIVE", "fault": {"message": self.fault}, "task_state": None}
+        return SimpleNamespace(id=identity, name="s", compute_host="" if self.fault else "n1", **more)
+
+    def _hypervisors(self, **_: Any) -> list[SimpleNamespace]:
+        hosts = {"h0": "n10", "h1": "n1"}
+        return [SimpleNamespace(id=key, service_details={"host": host}) for key, host in hosts.items()]
+
+    def _provider(self, path: str) -> SimpleNamespace:
+        inventory = {k: {"total": t, "reserved": 0, "allocation_ratio": 1.0} for k, (t, _) in self.room.items()}
+        told = {"inventories": inventory, "usages": {k: used for k, (_, used) in self.room.items()}}
+        provider, what = path.split("/")[-2:]
+        assert provider == "h1"
+        return SimpleNamespace(status_code=200, json=lambda: {what: told[what]})
+
+
+UP, DOWN = ("up", "enabled", ""), ("down", "enabled", "")
+DISABLED = ("up", "disabled", "its disk is exchanged")
+LOST_LIBVIRT = ("up", "disabled", "AUTO: Connection to libvirt lost: 1")
+ENABLE = "openstack compute service set --enable n1 nova-compute"
+FULL = {"VCPU": (4, 4), "MEMORY_MB": (2048, 1024), "DISK_GB": (20, 4)}
+NO_HOST = "No valid host was found. There are not enough hosts available."
+FAKE = "settings: {nova-compute: {hypervisor: fake}}"
+
+
+def test_a_host_that_somebody_disabled_is_not_waited_for_and_does_not_fall(
+    smoke_test: Callable[..., SmokeTest],
+) -> None:
+    cloud = Nova(DISABLED)
+    told = steps.server.do(smoke_test(cloud).ctx)
+    why = f"its compute service is up and disabled (its disk is exchanged): {ENABLE}"
+    assert told == {"not_checked": {"server": why}}
+    assert cloud.created == []
+    ctx = smoke_test(cloud, **{"smoke-server": told}).ctx
+    assert steps.check.do(ctx) == told
+    first, *_ = install_report([{"step": "smoke-check", "target": "n1", "result": told, "changed": None}])
+    assert first == f"n1: no server ran on it; server not checked: {why}"
+
+
+def test_a_new_host_that_cannot_be_tried_falls_at_once(smoke_test: Callable[..., SmokeTest]) -> None:
+    ctx = smoke_test(Nova(DISABLED), **{"compute-registered": {"changed": ["n1"]}}).ctx
+    with pytest.raises(Rejected, match="the new host n1 takes no servers: its compute service is up and dis") as caught:
+        steps.server.do(ctx)
+    assert ENABLE in caught.value.hint
+
+
+@pytest.mark.parametrize("service", [DOWN, LOST_LIBVIRT])
+def test_a_service_that_is_not_well_is_waited_for_and_told(
+    smoke_test: Callable[..., SmokeTest], service: tuple[str, str, str]
+) -> None:
+    test = smoke_test(Nova(service, service, UP), settings=FAKE)
+    assert steps.server.do(test.ctx)["server"] == "s1"
+    with pytest.raises(Rejected, match=f"n1 takes no servers: its compute service is {service[0]} and {service[1]}"):
+        steps.server.do(smoke_test(Nova(service)).ctx)
+
+
+def test_a_full_host_does_not_fall_and_its_room_is_told(smoke_test: Callable[..., SmokeTest]) -> None:
+    told = steps.server.do(smoke_test(Nova(UP, fault=NO_HOST, room=FULL)).ctx)
+    assert told["not_checked"] == {
+        "server": "the host is full: it has free VCPU 0, MEMORY_MB 1024, DISK_GB 16; "
+        "the test needs VCPU 1, MEMORY_MB 128, DISK_GB 1"
+    }
+
+
+@pytest.mark.parametrize(
+    ("fault", "room", "told"),
+    [
+        (NO_HOST, FULL | {"VCPU": (4, 3)}, r"is in ERROR \(it has free VCPU 1, MEMORY_MB 1024, DISK_GB 16; the test"),
+        (NO_HOST, FULL | {"VCPU": (0, 0)}, r"is in ERROR \(it has free VCPU 0, "),
+        (NO_HOST, {}, r"is in ERROR \(it has free VCPU unknown, MEMORY_MB unknown, DISK_GB unknown; "),
+        ("Build of instance aborted", FULL, "is in ERROR: Build of instance aborted; on n1: its journal"),
+    ],
+    ids=["there is room", "no room was meant", "nobody tells", "another fault"],
+)
+def test_a_server_in_error_on_a_host_that_is_not_full_is_an_error(
+    smoke_test: Callable[..., SmokeTest], fault: str, room: dict[str, tuple[int, int]], told: str
+) -> None:
+    with pytest.raises(Rejected, match=told):
+        steps.server.do(smoke_test(Nova(UP, fault=fault, room=room)).ctx)

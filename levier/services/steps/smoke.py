@@ -29,10 +29,9 @@ from levier.domain.smoke import Check, GuestReport, lacking, read_console
 from levier.saga.step import Checkpoint, Undo, step
 from levier.services.context import NodeContext, NodeStep
 from levier.services.polling import wait_for, wait_on
-from levier.services.smoke import MEMORY_MIB, SmokeTest
+from levier.services.smoke import SmokeTest
+from levier.services.steps.unplaced import await_service, not_placed, room_in_words, why_full, why_not_placed
 
-REGISTERED_S = 120.0
-"""A compute service tells of itself every 10 s, and is known once the hosts were discovered."""
 ACTIVE_S = 600.0
 GUEST_S = 420.0
 """From ACTIVE to everything said, where the server is emulated on a busy host; an emulated host has longer."""
@@ -90,7 +89,7 @@ def prepare(ctx: NodeContext) -> JsonMap:
 def _quota(hosts: int) -> projects.Quota:
     return projects.Quota(
         servers=hosts,
-        memory_mib=hosts * MEMORY_MIB,
+        memory_mib=hosts * smoke.SERVER_NEEDS["MEMORY_MB"],
         volumes=hosts,
         volumes_gib=hosts * smoke.VOLUME_GIB,
         ports=hosts + 32,
@@ -120,7 +119,8 @@ def _upload(test: SmokeTest, cloud: Connection, project: str) -> JsonMap:
 
 
 def _make_surroundings(test: SmokeTest, cloud: Connection, project: str) -> JsonMap:
-    servers.ensure_flavor(cloud, test.name, memory_mib=MEMORY_MIB, disk_gib=1)
+    needs = smoke.SERVER_NEEDS
+    servers.ensure_flavor(cloud, test.name, memory_mib=needs["MEMORY_MB"], disk_gib=needs["DISK_GB"])
     servers.ensure_key_pair(cloud, test.name, public_key=test.ctx.services.login_key()[1])
     router = test.ctx.cloud.view(test.ctx.site).runs(smoke.ROUTER)
     spec = NetworkSpec(test.name, str(smoke.CIDR), smoke.GATEWAY, smoke.POOL, router=router)
@@ -155,20 +155,24 @@ def _server_gone(test: SmokeTest, cloud: Connection, project: str, *, check: Cal
 
 @step(name=install_plan.SMOKE_SERVER, title="Boot a server on this host", undo=_remove_server)
 def server(ctx: NodeContext) -> JsonMap:
-    """A server runs on exactly this host and has its address. Safe to repeat: one in error is replaced."""
+    """A server runs on exactly this host and has its address, or nova rightly places none there, which is told.
+
+    Safe to repeat: one in error is replaced.
+    """
     test, began = SmokeTest(ctx), time.monotonic()
     with test.own() as cloud:
         project = _project(test, cloud)
-        _await_service(test, cloud)
-        state = _await_active(test, cloud, _ensure_server(test, cloud, project))
-        active_s = time.monotonic() - began
-        if state.host != ctx.name:
-            raise Rejected(f"the server for {ctx.name} runs on {state.host}", hint="see nova-scheduler's journal")
-        outputs = {"server": state.id, "active_after_s": round(active_s, 1), "not_checked": test.not_checked}
+        if why := await_service(test, cloud):
+            return not_placed(why)
+        state = _await_built(test, cloud, _ensure_server(test, cloud, project))
+        if why := why_full(test, cloud, state):
+            return not_placed(why)
+        outputs: JsonMap = {"server": _on_this_host(test, cloud, state).id, "not_checked": test.not_checked}
+        outputs = {**outputs, "active_after_s": round(time.monotonic() - began, 1)}
         if test.scope.covers(ctx.name, Check.ADDRESS):
             report = _await_guest(test, cloud, state.id, lambda report: bool(report.address), "no address by DHCP")
-            outputs |= {"address": report.address, "mtu": report.mtu}
-            outputs |= {"address_after_s": round(time.monotonic() - began, 1)}
+            outputs = {**outputs, "address": report.address, "mtu": report.mtu}
+            outputs = {**outputs, "address_after_s": round(time.monotonic() - began, 1)}
     return outputs
 
 
@@ -176,25 +180,6 @@ def _project(test: SmokeTest, cloud: Connection) -> str:
     if cloud.current_project_id is None:
         raise Conflict("the smoke test was not prepared", hint="do not skip one of its steps: skip all or none")
     return str(cloud.current_project_id)
-
-
-def _await_service(test: SmokeTest, cloud: Connection) -> None:
-    host, last = test.ctx.name, "nova does not know it"
-
-    def look() -> bool:
-        nonlocal last
-        found = servers.compute_service(cloud, host)
-        if found is not None:
-            last = (
-                f"its compute service is {found.state} and {found.status}{f' ({found.reason})' if found.reason else ''}"
-            )
-        return found is not None and found.state == "up" and found.status == "enabled"
-
-    if wait_on(test.ctx.own_host(), look, timeout_s=REGISTERED_S, check=test.ctx.check).seconds is None:
-        raise Rejected(
-            f"{host} takes no servers: {last}; on {host}: {test.journal()}",
-            hint=f"on {host}: systemctl status levier-nova-compute; where disabled: enable it",
-        )
 
 
 def _ensure_server(test: SmokeTest, cloud: Connection, project: str) -> str:
@@ -226,21 +211,32 @@ def _server_spec(test: SmokeTest, cloud: Connection, project: str) -> ServerSpec
     )
 
 
-def _await_active(test: SmokeTest, cloud: Connection, identity: str) -> ServerState:
+def _await_built(test: SmokeTest, cloud: Connection, identity: str) -> ServerState:
+    """The server, ACTIVE or in ERROR. Raises Rejected when it is neither in time."""
     states: list[ServerState] = []
 
     def look() -> bool:
         states.append(servers.server_state(cloud, identity))
         return states[-1].status in (servers.ACTIVE, servers.ERROR)
 
-    host = test.ctx.name
     waited = wait_on(test.ctx.own_host(), look, timeout_s=ACTIVE_S, check=test.ctx.check)
-    ended = waited.seconds is not None
-    if ended and states[-1].status == servers.ACTIVE:
-        return states[-1]
-    state = states[-1]
-    what = "is in ERROR" if ended else f"is still {state.status} after {waited.limit_s:.0f} s"
-    raise Rejected(
+    if waited.seconds is None:
+        raise _not_active(test, states[-1], f"is still {states[-1].status} after {waited.limit_s:.0f} s")
+    return states[-1]
+
+
+def _on_this_host(test: SmokeTest, cloud: Connection, state: ServerState) -> ServerState:
+    """The server is ACTIVE on the step's host. Raises Rejected with nova's fault."""
+    if state.status == servers.ERROR:
+        raise _not_active(test, state, f"is in ERROR{room_in_words(test, cloud, state)}")
+    if state.host != test.ctx.name:
+        raise Rejected(f"the server for {test.ctx.name} runs on {state.host}", hint="see nova-scheduler's journal")
+    return state
+
+
+def _not_active(test: SmokeTest, state: ServerState, what: str) -> Rejected:
+    host = test.ctx.name
+    return Rejected(
         f"the server on {host} {what}: {state.fault or 'nova names no fault'}; on {host}: {test.journal()}",
         hint=f"on {host}: journalctl -u levier-nova-compute; 'no valid host': journalctl -u levier-nova-scheduler",
     )
@@ -291,7 +287,12 @@ def _remove_volume(ctx: NodeContext, _checkpoint: Checkpoint) -> JsonMap:
 
 @step(name=install_plan.SMOKE_CHECK, title="Check this host's server", undo=_remove_volume)
 def check(ctx: NodeContext) -> JsonMap:
-    """The server reaches what it is to reach, has had a volume, and its screen was seen. Safe to repeat."""
+    """The server reaches what it is to reach, has had a volume, and its screen was seen. Safe to repeat.
+
+    Where nova rightly placed none, that is told.
+    """
+    if why := why_not_placed(ctx):
+        return not_placed(why)
     test, began = SmokeTest(ctx), time.monotonic()
     scope, outputs = test.scope, dict[str, object]()
     with test.own() as cloud:
