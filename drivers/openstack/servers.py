@@ -59,6 +59,12 @@ def servers_of(cloud: Connection, project: str, *, name: str = "") -> tuple[Serv
     return tuple(_state(each) for each in listed if name in ("", each.name))
 
 
+def active_servers(cloud: Connection, project: str) -> frozenset[str]:
+    """The names of the project's servers that run. Cheaper than `servers_of`, for whoever asks again and again."""
+    listed = cloud.compute.servers(details=False, all_projects=True, project_id=project, status=ACTIVE)
+    return frozenset(str(each.name) for each in listed)
+
+
 def server_state(cloud: Connection, server: str) -> ServerState:
     """The server's state. Raises NotFound (of the connection's block) when there is none."""
     return _state(cloud.compute.get_server(server))

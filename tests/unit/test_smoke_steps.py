@@ -13,7 +13,8 @@ from site_samples import smoke_site
 
 from levier.cli.install_report import install_report
 from levier.domain.errors import Rejected
-from levier.domain.smoke import server_name, smoke_name
+from levier.domain.operation import JsonMap
+from levier.domain.smoke import server_addresses, server_name, smoke_name
 from levier.services.components import load_components
 from levier.services.context import NodeContext
 from levier.services.smoke import SmokeTest
@@ -280,3 +281,88 @@ def test_a_server_in_error_on_a_host_that_is_not_full_is_an_error(
 ) -> None:
     with pytest.raises(Rejected, match=told):
         steps.server.do(smoke_test(Nova(UP, fault=fault, room=room)).ctx)
+
+
+# --- the others' servers ---------------------------------------------------------------------------------------------
+
+HOSTS = {"c1": "controller, network"} | {f"n{n}": "compute" for n in range(1, 6)}
+ADDRESSES = server_addresses([f"n{n}" for n in range(1, 6)])
+
+
+class Talking(Cloud):
+    """Servers on all hosts, of which n1's is asked: those it reaches, and those that run, look after look."""
+
+    def __init__(self, reached: list[str], *alive: list[str]) -> None:
+        super().__init__()
+        self.reached, self.alive = reached, list(alive)
+        self.compute.servers = self._servers
+
+    def _servers(self, *, details: bool = True, **_: Any) -> list[SimpleNamespace]:
+        if details:
+            more = {"status": "ACTIVE", "fault": None, "task_state": None, "compute_host": "n1"}
+            return [SimpleNamespace(id="s1", name=server_name(OPERATION, "n1"), **more)]
+        now = self.alive.pop(0) if len(self.alive) > 1 else self.alive[0]
+        return [SimpleNamespace(name=server_name(OPERATION, each)) for each in now]
+
+    def console(self, *_: Any) -> str:
+        own = f"started\nLEVIER-SMOKE address={ADDRESSES['n1']}/16 mtu=1446\nLEVIER-SMOKE metadata=ok\n"
+        others = {each: "ok" if each in self.reached else "no" for each in ("n2", "n3", "n4", "n5")}
+        said = [f"LEVIER-SMOKE peer={ADDRESSES[each]} ping={word} http={word}" for each, word in others.items()]
+        return "\n".join([f"LEVIER-SMOKE {own}LEVIER-SMOKE gateway=198.18.0.1 ping=ok", *said])
+
+
+@pytest.fixture
+def checked(smoke_test: Callable[..., SmokeTest], monkeypatch: pytest.MonkeyPatch) -> Callable[[Talking], JsonMap]:
+    """The result of n1's check."""
+
+    def check(cloud: Talking) -> JsonMap:
+        monkeypatch.setattr("levier.services.steps.smoke.consoles.console_text", cloud.console)
+        monkeypatch.setattr("levier.services.steps.smoke._screen", lambda *_: "720x400 QEMU")
+        return steps.check.do(smoke_test(cloud, hosts=HOSTS).ctx)
+
+    return check
+
+
+EVERYBODY = list(ADDRESSES)
+
+
+def test_others_that_fall_while_they_are_waited_for_are_not_missed(checked: Callable[[Talking], JsonMap]) -> None:
+    result = checked(Talking(["n2", "n3"], EVERYBODY, ["n1", "n2", "n3", "n4"], ["n1", "n2", "n3"]))
+    assert set(result["peers"]) == {ADDRESSES["n2"], ADDRESSES["n3"]}
+    assert result["without_server"] == ["n4", "n5"]
+    assert "unreached" not in result
+    assert "peers" not in result["not_checked"]
+    assert "; n4, n5 had no server to be reached; " in reported(result)
+
+
+def test_who_reaches_most_others_does_not_fall_with_the_one_that_it_does_not_reach(
+    checked: Callable[[Talking], JsonMap],
+) -> None:
+    result = checked(Talking(["n2", "n3", "n4"], EVERYBODY))
+    assert result["unreached"] == {"n5": "ping=no http=no"}
+    assert len(result["peers"]) == 3
+    assert "; did not reach that on n5 (ping=no http=no); " in reported(result)
+
+
+def test_who_reaches_hardly_anybody_falls(checked: Callable[[Talking], JsonMap]) -> None:
+    with pytest.raises(
+        Rejected, match=r"the server on n3 \(198.18.0.12\): ping=no http=no; the server on n4 "
+    ) as caught:
+        checked(Talking(["n2"], EVERYBODY))
+    assert "n2" not in str(caught.value)
+
+
+def test_where_no_other_server_is_left_it_is_said_that_none_was_tried(checked: Callable[[Talking], JsonMap]) -> None:
+    result = checked(Talking([], ["n1"]))
+    assert result["not_checked"]["peers"] == "no server runs on n2, n3, n4, n5"
+    assert reported(result).endswith("; peers not checked: no server runs on n2, n3, n4, n5")
+
+
+def test_where_everybody_is_reached_nobody_asks_who_is_there(checked: Callable[[Talking], JsonMap]) -> None:
+    result = checked(Talking(["n2", "n3", "n4", "n5"]))
+    assert not {"unreached", "without_server"} & set(result)
+
+
+def reported(result: JsonMap) -> str:
+    first, *_ = install_report([{"step": "smoke-check", "target": "n1", "result": result, "changed": None}])
+    return first

@@ -25,7 +25,7 @@ from levier.domain.errors import (
     Unreachable,
 )
 from levier.domain.operation import JsonMap
-from levier.domain.smoke import Check, GuestReport, lacking, read_console
+from levier.domain.smoke import Check, GuestReport, lacking, read_console, unreached
 from levier.saga.step import Checkpoint, Undo, step
 from levier.services.context import NodeContext, NodeStep
 from levier.services.polling import wait_for, wait_on
@@ -170,10 +170,14 @@ def server(ctx: NodeContext) -> JsonMap:
         outputs: JsonMap = {"server": _on_this_host(test, cloud, state).id, "not_checked": test.not_checked}
         outputs = {**outputs, "active_after_s": round(time.monotonic() - began, 1)}
         if test.scope.covers(ctx.name, Check.ADDRESS):
-            report = _await_guest(test, cloud, state.id, lambda report: bool(report.address), "no address by DHCP")
+            report = _await_guest(test, cloud, state.id, lambda report: _without_address(test, report))
             outputs = {**outputs, "address": report.address, "mtu": report.mtu}
             outputs = {**outputs, "address_after_s": round(time.monotonic() - began, 1)}
     return outputs
+
+
+def _without_address(test: SmokeTest, report: GuestReport) -> Sequence[str]:
+    return () if report.address else lacking(report, test.scope, test.ctx.name, alive=())
 
 
 def _project(test: SmokeTest, cloud: Connection) -> str:
@@ -243,25 +247,34 @@ def _not_active(test: SmokeTest, state: ServerState, what: str) -> Rejected:
 
 
 def _await_guest(
-    test: SmokeTest, cloud: Connection, server: str, fits: Callable[[GuestReport], bool], lacks: str
+    test: SmokeTest,
+    cloud: Connection,
+    server: str,
+    lacks: Callable[[GuestReport], Sequence[str]],
+    suffices: Callable[[GuestReport], bool] = lambda _: False,
 ) -> GuestReport:
-    """What the server has said, once it fits. Raises Rejected with what is missing and its last words."""
-    seen: list[str] = [""]
+    """What the server has said, once it lacks nothing, or when what it has said in time suffices.
+
+    Raises Rejected with what is missing and its last words.
+    """
+    text, report, missing = "", GuestReport(), tuple[str, ...]()
 
     def look() -> bool:
-        seen[0] = consoles.console_text(cloud, server)
-        return fits(read_console(seen[0]))
+        nonlocal text, report, missing
+        text = consoles.console_text(cloud, server)
+        report = read_console(text)
+        missing = tuple(lacks(report))
+        return not missing
 
     waited = wait_on(test.ctx.own_host(), look, timeout_s=GUEST_S, check=test.ctx.check)
-    if waited.seconds is None:
-        report = read_console(seen[0])
-        missing = "; ".join(lacking(report, test.scope, test.ctx.name)) or lacks
-        words = " | ".join(line.strip() for line in seen[0].splitlines()[-6:]) or "nothing"
+    if waited.seconds is None and not suffices(report):
+        words = " | ".join(line.strip() for line in text.splitlines()[-6:]) or "nothing"
         raise Rejected(
-            f"the server on {test.ctx.name}: {missing}, after {waited.limit_s:.0f} s. Its console says: {words[-800:]}",
+            f"the server on {test.ctx.name}: {'; '.join(missing)}, after {waited.limit_s:.0f} s. "
+            f"Its console says: {words[-800:]}",
             hint=f"openstack console log show {test.own_name}; see docs/smoke-test.md",
         )
-    return read_console(seen[0])
+    return report
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------
@@ -294,26 +307,59 @@ def check(ctx: NodeContext) -> JsonMap:
     if why := why_not_placed(ctx):
         return not_placed(why)
     test, began = SmokeTest(ctx), time.monotonic()
-    scope, outputs = test.scope, dict[str, object]()
+    scope, outputs = test.scope, dict[str, object](not_checked=test.not_checked)
     with test.own() as cloud:
         own = next(iter(servers.servers_of(cloud, _project(test, cloud), name=test.own_name)), None)
         if own is None:
             raise Conflict(f"there is no server on {ctx.name}", hint="do not skip one of its steps: skip all or none")
         if scope.covers(ctx.name, Check.ADDRESS):
-            alive = _alive(test, cloud)
-            report = _await_guest(test, cloud, own.id, lambda r: not lacking(r, scope, ctx.name, alive=alive), "")
-            outputs |= {"address": report.address, "peers": dict(report.peers)}
+            peers = _Peers(test, cloud)
+            outputs |= peers.told(_await_guest(test, cloud, own.id, peers.lacking, peers.suffice))
         if scope.covers(ctx.name, Check.SCREEN):
             outputs["screen"] = _screen(test, cloud, own.id)
         if scope.covers(ctx.name, Check.VOLUME):
             outputs["volume"] = _volume(test, cloud, own.id)
-    return {**outputs, "seconds": round(time.monotonic() - began, 1), "not_checked": test.not_checked}
+    return {**outputs, "seconds": round(time.monotonic() - began, 1)}
 
 
-def _alive(test: SmokeTest, cloud: Connection) -> frozenset[str]:
-    """The hosts whose servers run. That of a host that fell out of the operation was removed with it."""
-    active = {s.name for s in servers.servers_of(cloud, _project(test, cloud)) if s.status == servers.ACTIVE}
-    return frozenset(h for h in test.scope.hosts if smoke.server_name(test.ctx.operation, h) in active)
+class _Peers:
+    """The other hosts' servers, as far as they run: of a host that falls out meanwhile it goes with the host."""
+
+    def __init__(self, test: SmokeTest, cloud: Connection) -> None:
+        self._test, self._cloud = test, cloud
+        self._alive = frozenset(test.scope.hosts)
+
+    def lacking(self, report: GuestReport) -> tuple[str, ...]:
+        """What the server has not said. Who is there is asked only where somebody is not reached: it is load."""
+        scope, host = self._test.scope, self._test.ctx.name
+        if (own := lacking(report, scope, host, alive=())) or not unreached(report, scope, host):
+            return own
+        self._alive = self._look()
+        return lacking(report, scope, host, alive=self._alive)
+
+    def _look(self) -> frozenset[str]:
+        active = servers.active_servers(self._cloud, _project(self._test, self._cloud))
+        operation = self._test.ctx.operation
+        return frozenset(h for h in self._test.scope.hosts if smoke.server_name(operation, h) in active)
+
+    def suffice(self, report: GuestReport) -> bool:
+        """All is well but for a few others, whose fault it will be."""
+        scope, host = self._test.scope, self._test.ctx.name
+        own = lacking(report, scope, host, alive=())
+        return not own and smoke.reaches_enough(report, scope, host, alive=self._alive)
+
+    def told(self, report: GuestReport) -> JsonMap:
+        """For the result: who was reached, who was not, and who had no server to be reached."""
+        scope, host = self._test.scope, self._test.ctx.name
+        missed = unreached(report, scope, host, alive=self._alive)
+        absent = smoke.without_server(report, scope, host, alive=self._alive)
+        reached = {address: words for address, words in report.peers.items() if words == smoke.REACHED}
+        left_out = dict(self._test.not_checked)
+        if absent and not reached and not missed:
+            left_out[Check.PEERS.value] = f"no server runs on {', '.join(absent)}"
+        told: JsonMap = {"address": report.address, "peers": reached, "not_checked": left_out}
+        told = {**told, "unreached": missed} if missed else told
+        return {**told, "without_server": list(absent)} if absent else told
 
 
 def _screen(test: SmokeTest, cloud: Connection, server: str) -> str:
