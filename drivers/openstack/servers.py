@@ -154,13 +154,14 @@ def ensure_key_pair(cloud: Connection, name: str, *, public_key: str) -> None:
         cloud.compute.create_keypair(name=name, public_key=public_key)
 
 
-def compute_leftovers(cloud: Connection, project: str, name: str) -> tuple[str, ...]:
-    """All that nova and placement have of the project, and of that name outside of projects; in words."""
+def named_leftovers(cloud: Connection, name: str) -> tuple[str, ...]:
+    """What nova has of this name outside of projects, in words: they stay when somebody deletes a project by hand."""
+    return tuple(each.what for each in flavor_and_key_pair_removals(cloud, name))
+
+
+def compute_leftovers(cloud: Connection, project: str) -> tuple[str, ...]:
+    """All that nova and placement have of the project, in words."""
     found = [f"server {each.name} ({each.status})" for each in servers_of(cloud, project)]
-    if cloud.compute.find_flavor(name) is not None:
-        found.append(f"flavour {name}")
-    if cloud.compute.find_keypair(name) is not None:
-        found.append(f"key pair {name}")
     usages = cloud.placement.get("/usages", params={"project_id": project}, microversion="1.9")
     exceptions.raise_from_response(usages)
     return (*found, *(f"{n} {kind} in placement" for kind, n in sorted(usages.json()["usages"].items()) if n))

@@ -14,7 +14,13 @@ from drivers.openstack.images import image_removals, images_of
 from drivers.openstack.networks import network_leftovers, network_removals
 from drivers.openstack.projects import find_project, remove_project, remove_quota
 from drivers.openstack.removal import Removal
-from drivers.openstack.servers import compute_leftovers, flavor_and_key_pair_removals, server_removals, servers_of
+from drivers.openstack.servers import (
+    compute_leftovers,
+    flavor_and_key_pair_removals,
+    named_leftovers,
+    server_removals,
+    servers_of,
+)
 from drivers.openstack.volumes import volume_leftovers, volume_removals
 
 COMPUTE, NETWORK, IMAGE, VOLUME = "compute", "network", "image", "volume"
@@ -43,9 +49,10 @@ def sweep(cloud: Connection, name: str, services: Collection[str], *, again: boo
     keeps no other. `again`: servers that are being deleted are asked again.
     """
     project = find_project(cloud, name)
-    if project is None:
-        return Swept((), ())
     pass_ = _Pass()
+    if project is None:
+        pass_.remove(COMPUTE in services, "nova", lambda: flavor_and_key_pair_removals(cloud, name))
+        return Swept(tuple(pass_.removed), tuple(pass_.left), all_seen=not pass_.silent)
     # While servers hold them, ports and volumes stay; nova has to say that there is none.
     if COMPUTE not in services or _without_servers(pass_, cloud, project, again=again):
         pass_.remove(VOLUME in services, "cinder", lambda: volume_removals(cloud, project))
@@ -85,9 +92,10 @@ def _with_quota(cloud: Connection, project: str, name: str, services: Mapping[st
 def _listed(cloud: Connection, name: str, services: Collection[str]) -> _Pass:
     listed = _Pass()
     project = find_project(cloud, name)
+    listed.find(COMPUTE in services, "nova", lambda: named_leftovers(cloud, name))
     if project is None:
         return listed
-    listed.find(COMPUTE in services, "nova", lambda: compute_leftovers(cloud, project, name))
+    listed.find(COMPUTE in services, "nova", lambda: compute_leftovers(cloud, project))
     listed.find(VOLUME in services, "cinder", lambda: volume_leftovers(cloud, project))
     listed.find(NETWORK in services, "neutron", lambda: network_leftovers(cloud, project))
     listed.find(IMAGE in services, "glance", lambda: [f"image {each.name}" for each in images_of(cloud, project)])

@@ -191,6 +191,15 @@ def test_a_server_that_is_being_deleted_is_asked_again_only_where_that_is_wanted
     assert cloud.servers.asked == ["s1", "s1"]
 
 
+def test_flavour_and_key_pair_go_though_somebody_deleted_the_project() -> None:
+    cloud = Cloud(Servers(), Things())
+    cloud.keystone.project = None
+    wanted = [f"flavour {NAME}", f"key pair {NAME}"]
+    assert list(leftovers(cast(Connection, cloud), NAME, SERVICES)) == wanted
+    assert swept(cloud) == (wanted, [])
+    assert leftovers(cast(Connection, cloud), NAME, SERVICES) == ()
+
+
 # --- waiting ---------------------------------------------------------------------------------------------------------
 
 
