@@ -101,7 +101,18 @@ def server_removals(cloud: Connection, servers: Iterable[ServerState], *, again:
     """
     for each in servers:
         if again or not each.being_deleted:
-            yield Removal(f"server {each.name}", partial(cloud.compute.delete_server, each.id, ignore_missing=True))
+            yield Removal(f"server {each.name}", partial(_delete_at_once, cloud, each.id))
+
+
+def _delete_at_once(cloud: Connection, server: str) -> None:
+    """Also where nova keeps deleted servers for a while (reclaim_instance_interval), with all that they take.
+
+    Source: compute API reference, forceDelete: in whatever state, for members of the project and administrators.
+    """
+    try:
+        cloud.compute.delete_server(server, force=True)
+    except exceptions.NotFoundException:
+        return  # the request is an action of the server, and knows no `ignore_missing`
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 from openstack.connection import Connection
-from openstack.exceptions import ConflictException, HttpException
+from openstack.exceptions import ConflictException, HttpException, NotFoundException
 from openstack.identity.v3._proxy import Proxy
 from set_clock import SetClock
 
@@ -59,6 +59,10 @@ class Servers(Things):
     def thing(self, name: str) -> SimpleNamespace:
         more = {"status": "ACTIVE", "fault": None, "compute_host": "n1", "task_state": None}
         return SimpleNamespace(**vars(super().thing(name)), **more)
+
+    def delete(self, which: Any, **how: Any) -> None:
+        assert how == {"force": True}, "nova may keep what is deleted otherwise"
+        super().delete(which)
 
     def gone(self, name: str) -> None:
         self.there[name].task_state = "deleting"
@@ -198,6 +202,12 @@ def test_flavour_and_key_pair_go_though_somebody_deleted_the_project() -> None:
     assert list(leftovers(cast(Connection, cloud), NAME, SERVICES)) == wanted
     assert swept(cloud) == (wanted, [])
     assert leftovers(cast(Connection, cloud), NAME, SERVICES) == ()
+
+
+def test_a_server_that_went_by_itself_is_no_refusal() -> None:
+    cloud = Cloud(Servers("s1"), Things())
+    cloud.servers.refused["s1"] = NotFoundException("gone")
+    assert not [each for each in swept(cloud)[1] if each.startswith("server s1: ")]
 
 
 # --- waiting ---------------------------------------------------------------------------------------------------------
