@@ -37,7 +37,7 @@ GUEST_S = 420.0
 """From ACTIVE to everything said, where the server is emulated on a busy host; an emulated host has longer."""
 VOLUME_S = 180.0
 REMOVED_S = 300.0
-"""Since there was last less left than before, as with all of them: a hundred servers take longer than one."""
+"""From the last time that less was left than before, in the undo too: a hundred servers take longer than one."""
 UNDONE_S = 180.0
 _SHOWN = 10
 _PROXY_PORT = 6080
