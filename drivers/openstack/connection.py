@@ -87,6 +87,11 @@ def service_failed(error: LevierError) -> bool:
     return (_status(error.__cause__) or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
+def is_busy(error: BaseException) -> bool:
+    """Whether a status says that the service, or what is in front of it, takes no requests for now."""
+    return _status(error) in _BUSY
+
+
 def _status(error: BaseException | None) -> int | None:
     """The HTTP status that came as an error, of whichever of the two libraries; None when there was no answer."""
     if isinstance(error, keystone.HttpError):
@@ -120,7 +125,7 @@ def _of_the_sdk(error: exceptions.SDKException) -> LevierError:
 
 
 def _refusal(error: Exception) -> Rejected:
-    kind = Busy if _status(error) in _BUSY else Rejected
+    kind = Busy if is_busy(error) else Rejected
     return kind(f"the cloud's API refuses: {error}", hint="see the service's log on its host")
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from openstack.connection import Connection
 
+from drivers.openstack.removal import Removal
 from levier.domain.errors import Rejected
 
 _READY = "active"
@@ -77,10 +79,7 @@ def _chunks(cloud: Connection, image: str) -> Iterator[bytes]:
     yield from answer.iter_content(1 << 20)
 
 
-def remove_images(cloud: Connection, project: str) -> tuple[str, ...]:
-    """The project owns no image; the names of those that were removed. Safe to repeat."""
-    removed = []
+def image_removals(cloud: Connection, project: str) -> Iterator[Removal]:
+    """How each of the project's images is removed. Safe to repeat."""
     for each in images_of(cloud, project):
-        cloud.image.delete_image(each, ignore_missing=True)
-        removed.append(f"image {each.name}")
-    return tuple(removed)
+        yield Removal(f"image {each.name}", partial(cloud.image.delete_image, each, ignore_missing=True))

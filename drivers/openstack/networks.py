@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from openstack import exceptions
 from openstack.connection import Connection
+
+from drivers.openstack.removal import Removal
 
 _DHCP = "network:dhcp"
 _OF_ROUTERS = "network:router_interface"
@@ -97,26 +100,23 @@ def network_leftovers(cloud: Connection, project: str) -> tuple[str, ...]:
     return tuple(f"{kind} {each.name or each.id}" for kind, present in found for each in present)
 
 
-def remove_networks(cloud: Connection, project: str) -> tuple[str, ...]:
-    """Neutron has nothing of the project; what was removed. Safe to repeat."""
-    neutron, removed = cloud.network, list[str]()
+def network_removals(cloud: Connection, project: str) -> Iterator[Removal]:
+    """How all that neutron has of the project is removed, in this order. Safe to repeat."""
+    neutron = cloud.network
     for router in neutron.routers(project_id=project):
         for port in _interfaces(cloud, router.id):
-            neutron.remove_interface_from_router(router, port=port.id)
-        neutron.delete_router(router, ignore_missing=True)
-        removed.append(f"router {router.name}")
+            leave = partial(neutron.remove_interface_from_router, router, port=port.id)
+            yield Removal(f"interface of router {router.name}", leave)
+        yield Removal(f"router {router.name}", partial(neutron.delete_router, router, ignore_missing=True))
     # Those of DHCP go with the network.
     for port in neutron.ports(project_id=project):
         if port.device_owner != _DHCP:
-            neutron.delete_port(port, ignore_missing=True)
-            removed.append(f"port {port.name}")
+            yield Removal(f"port {port.name}", partial(neutron.delete_port, port, ignore_missing=True))
     for network in neutron.networks(project_id=project):
-        neutron.delete_network(network, ignore_missing=True)
-        removed.append(f"network {network.name}")
+        yield Removal(f"network {network.name}", partial(neutron.delete_network, network, ignore_missing=True))
     for group in _groups(cloud, project):
-        neutron.delete_security_group(group, ignore_missing=True)
-        removed.append(f"security group {group.name}")
-    return tuple(removed)
+        delete = partial(neutron.delete_security_group, group, ignore_missing=True)
+        yield Removal(f"security group {group.name}", delete)
 
 
 def _groups(cloud: Connection, project: str) -> list[Any]:

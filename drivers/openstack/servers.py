@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from openstack import exceptions
 from openstack.connection import Connection
 
+from drivers.openstack.removal import Removal
+
 ACTIVE, ERROR = "ACTIVE", "ERROR"
+_DELETING = "deleting"
+_BY_NOVA = "AUTO: "
+_UNPLACED = "No valid host was found"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +30,8 @@ class ServerSpec:
     key_pair: str
     port: str
     user_data: str
+    tag: str
+    """Of 60 characters at most (nova's schema), which a name with a host in it may exceed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +44,25 @@ class ServerState:
     host: str
     fault: str = ""
     """Why it is in error; empty otherwise."""
+    being_deleted: bool = False
+    """Nova was asked to delete it, and is at it."""
+
+    @property
+    def found_no_host(self) -> bool:
+        """The scheduler placed it nowhere: no compute host ever had it."""
+        return self.status == ERROR and _UNPLACED in self.fault
 
 
 def servers_of(cloud: Connection, project: str, *, name: str = "") -> tuple[ServerState, ...]:
     """The project's servers; of this name only, when one is given."""
     listed = cloud.compute.servers(all_projects=True, project_id=project)
     return tuple(_state(each) for each in listed if name in ("", each.name))
+
+
+def active_servers(cloud: Connection, project: str) -> frozenset[str]:
+    """The names of the project's servers that run. Cheaper than `servers_of`, for whoever asks again and again."""
+    listed = cloud.compute.servers(details=False, all_projects=True, project_id=project, status=ACTIVE)
+    return frozenset(str(each.name) for each in listed)
 
 
 def server_state(cloud: Connection, server: str) -> ServerState:
@@ -58,7 +80,7 @@ def create_server(cloud: Connection, spec: ServerSpec) -> str:
         key_name=spec.key_pair,
         networks=[{"port": spec.port}],
         user_data=base64.b64encode(spec.user_data.encode()).decode("ascii"),
-        tags=[spec.name],
+        tags=[spec.tag],
     )
     return str(made.id)
 
@@ -66,9 +88,31 @@ def create_server(cloud: Connection, spec: ServerSpec) -> str:
 def delete_servers(cloud: Connection, project: str, *, name: str = "") -> tuple[ServerState, ...]:
     """The project's servers (of the name) are being deleted; those that still are there. Safe to repeat."""
     left = servers_of(cloud, project, name=name)
-    for each in left:
-        cloud.compute.delete_server(each.id, ignore_missing=True)
+    for each in server_removals(cloud, left, again=True):
+        each.request()
     return left
+
+
+def server_removals(cloud: Connection, servers: Iterable[ServerState], *, again: bool) -> Iterator[Removal]:
+    """How each of the servers is deleted, which takes nova its time. Safe to repeat.
+
+    `again`: also those that are being deleted. Nova heeds it only where the host went down since: it then deletes the
+    server without it (nova/compute/api.py, `_delete`).
+    """
+    for each in servers:
+        if again or not each.being_deleted:
+            yield Removal(f"server {each.name}", partial(_delete_at_once, cloud, each.id))
+
+
+def _delete_at_once(cloud: Connection, server: str) -> None:
+    """Also where nova keeps deleted servers for a while (reclaim_instance_interval), with all that they take.
+
+    Source: compute API reference, forceDelete: in whatever state, for members of the project and administrators.
+    """
+    try:
+        cloud.compute.delete_server(server, force=True)
+    except exceptions.NotFoundException:
+        return  # the request is an action of the server, and knows no `ignore_missing`
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +125,19 @@ class ComputeService:
     """`enabled` or `disabled`."""
     reason: str
     """Why it is disabled; empty otherwise."""
+
+    @property
+    def disabled_on_purpose(self) -> bool:
+        """Somebody disabled it. Nova does so too, while libvirt does not answer (nova/virt/libvirt/driver.py)."""
+        return self.status == "disabled" and not self.reason.startswith(_BY_NOVA)
+
+    @property
+    def takes_servers(self) -> bool:
+        """It is up and enabled."""
+        return self.state == "up" and self.status == "enabled"
+
+    def __str__(self) -> str:
+        return f"{self.state} and {self.status}{f' ({self.reason})' if self.reason else ''}"
 
 
 def compute_service(cloud: Connection, host: str) -> ComputeService | None:
@@ -108,28 +165,25 @@ def ensure_key_pair(cloud: Connection, name: str, *, public_key: str) -> None:
         cloud.compute.create_keypair(name=name, public_key=public_key)
 
 
-def compute_leftovers(cloud: Connection, project: str, name: str) -> tuple[str, ...]:
-    """All that nova and placement have of the project, and of that name outside of projects; in words."""
+def named_leftovers(cloud: Connection, name: str) -> tuple[str, ...]:
+    """What nova has of this name outside of projects, in words: they stay when somebody deletes a project by hand."""
+    return tuple(each.what for each in flavor_and_key_pair_removals(cloud, name))
+
+
+def compute_leftovers(cloud: Connection, project: str) -> tuple[str, ...]:
+    """All that nova and placement have of the project, in words."""
     found = [f"server {each.name} ({each.status})" for each in servers_of(cloud, project)]
-    if cloud.compute.find_flavor(name) is not None:
-        found.append(f"flavour {name}")
-    if cloud.compute.find_keypair(name) is not None:
-        found.append(f"key pair {name}")
     usages = cloud.placement.get("/usages", params={"project_id": project}, microversion="1.9")
     exceptions.raise_from_response(usages)
     return (*found, *(f"{n} {kind} in placement" for kind, n in sorted(usages.json()["usages"].items()) if n))
 
 
-def remove_flavor_and_key_pair(cloud: Connection, name: str) -> tuple[str, ...]:
-    """There is no flavour and no key pair of this name; what was removed. Safe to repeat."""
-    removed = []
+def flavor_and_key_pair_removals(cloud: Connection, name: str) -> Iterator[Removal]:
+    """How the flavour and the key pair of this name are removed, where there are any. Safe to repeat."""
     if flavor := cloud.compute.find_flavor(name):
-        cloud.compute.delete_flavor(flavor, ignore_missing=True)
-        removed.append(f"flavour {name}")
+        yield Removal(f"flavour {name}", partial(cloud.compute.delete_flavor, flavor, ignore_missing=True))
     if cloud.compute.find_keypair(name) is not None:
-        cloud.compute.delete_keypair(name, ignore_missing=True)
-        removed.append(f"key pair {name}")
-    return tuple(removed)
+        yield Removal(f"key pair {name}", partial(cloud.compute.delete_keypair, name, ignore_missing=True))
 
 
 def _state(server: Any) -> ServerState:
@@ -143,4 +197,5 @@ def _state(server: Any) -> ServerState:
         status=str(server.status),
         host=str(server.compute_host or ""),
         fault=": ".join(word for word in words if word),
+        being_deleted=server.task_state == _DELETING,
     )

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from keystoneauth1.exceptions import ClientException
 from openstack.connection import Connection
-from openstack.exceptions import SDKException
+from openstack.exceptions import HttpException, SDKException
 
-from drivers.openstack.images import images_of, remove_images
-from drivers.openstack.networks import network_leftovers, remove_networks
+from drivers.openstack.connection import is_busy
+from drivers.openstack.images import image_removals, images_of
+from drivers.openstack.networks import network_leftovers, network_removals
 from drivers.openstack.projects import find_project, remove_project, remove_quota
-from drivers.openstack.servers import compute_leftovers, delete_servers, remove_flavor_and_key_pair
-from drivers.openstack.volumes import delete_volumes, volume_leftovers
+from drivers.openstack.removal import Removal
+from drivers.openstack.servers import (
+    compute_leftovers,
+    flavor_and_key_pair_removals,
+    named_leftovers,
+    server_removals,
+    servers_of,
+)
+from drivers.openstack.volumes import volume_leftovers, volume_removals
 
 COMPUTE, NETWORK, IMAGE, VOLUME = "compute", "network", "image", "volume"
 """Services that a cloud may have."""
@@ -21,72 +29,111 @@ COMPUTE, NETWORK, IMAGE, VOLUME = "compute", "network", "image", "volume"
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What was removed, and what is left, in words; a service that failed is named with its error."""
+    """What was removed, and what is left, in words; what refused is named with its error."""
 
     removed: tuple[str, ...]
     left: tuple[str, ...]
+    all_seen: bool = True
+    """Every service told what it has; otherwise `left` names those that did not, and is no measure."""
 
 
 def leftovers(cloud: Connection, name: str, services: Collection[str]) -> tuple[str, ...]:
     """All that the project of this name has in any of the services, and what outside of projects has its name."""
-    collected = _Collected()
-    project = find_project(cloud, name)
-    if project is None:
-        return ()
-    collected.find(COMPUTE in services, "nova", lambda: compute_leftovers(cloud, project, name))
-    collected.find(VOLUME in services, "cinder", lambda: volume_leftovers(cloud, project))
-    collected.find(NETWORK in services, "neutron", lambda: network_leftovers(cloud, project))
-    collected.find(IMAGE in services, "glance", lambda: [f"image {each.name}" for each in images_of(cloud, project)])
-    return tuple(collected.left)
+    return tuple(_listed(cloud, name, services).left)
 
 
-def sweep(cloud: Connection, name: str, services: Collection[str]) -> Swept:
+def sweep(cloud: Connection, name: str, services: Collection[str], *, again: bool = False) -> Swept:
     """One pass: what can be deleted now is being deleted; the project goes once nothing else is left. Safe to repeat.
 
-    A server takes its time, and others wait for it: repeat until nothing is left.
+    A server takes its time, and others wait for it: repeat until nothing is left. What one thing refuses is told, and
+    keeps no other. `again`: servers that are being deleted are asked again.
     """
     project = find_project(cloud, name)
+    pass_ = _Pass()
     if project is None:
-        return Swept((), ())
-    pass_ = _Collected()
-    pass_.remove(COMPUTE in services, "nova", lambda: [f"server {s.name}" for s in delete_servers(cloud, project)])
-    # While servers hold them, ports and volumes stay.
-    if not pass_.removed:
-        pass_.remove(VOLUME in services, "cinder", lambda: [f"volume {v.name}" for v in delete_volumes(cloud, project)])
-        pass_.remove(NETWORK in services, "neutron", lambda: remove_networks(cloud, project))
-        pass_.remove(IMAGE in services, "glance", lambda: remove_images(cloud, project))
-        pass_.remove(COMPUTE in services, "nova", lambda: remove_flavor_and_key_pair(cloud, name))
-    left = leftovers(cloud, name, services)
-    if not left and not pass_.left:
+        pass_.remove(COMPUTE in services, "nova", lambda: flavor_and_key_pair_removals(cloud, name))
+        return Swept(tuple(pass_.removed), tuple(pass_.left), all_seen=not pass_.silent)
+    # While servers hold them, ports and volumes stay; nova has to say that there is none.
+    if COMPUTE not in services or _without_servers(pass_, cloud, project, again=again):
+        pass_.remove(VOLUME in services, "cinder", lambda: volume_removals(cloud, project))
+        pass_.remove(NETWORK in services, "neutron", lambda: network_removals(cloud, project))
+    pass_.remove(IMAGE in services, "glance", lambda: image_removals(cloud, project))
+    pass_.remove(COMPUTE in services, "nova", lambda: flavor_and_key_pair_removals(cloud, name))
+    listed = _listed(cloud, name, services)
+    if not listed.left and not pass_.left:
         present = {service: service in services for service in (COMPUTE, NETWORK, VOLUME)}
-        pass_.remove(True, "quota", lambda: _without_quota(cloud, project, present))
-        if not pass_.left:
-            remove_project(cloud, project)
-            pass_.removed.append(f"project {name}")
-            return Swept(tuple(pass_.removed), ())
-    return Swept(tuple(pass_.removed), tuple(dict.fromkeys((*left, *pass_.left, f"project {name}"))))
+        pass_.remove(True, "keystone", lambda: [_with_quota(cloud, project, name, present)])
+    if not listed.left and not pass_.left:
+        return Swept(tuple(pass_.removed), ())
+    left = dict.fromkeys((*listed.left, *pass_.left, f"project {name}"))
+    return Swept(tuple(pass_.removed), tuple(left), all_seen=not listed.silent)
 
 
-def _without_quota(cloud: Connection, project: str, services: Mapping[str, bool]) -> Sequence[str]:
-    remove_quota(cloud, project, services=services)
-    return ()
+def _without_servers(pass_: _Pass, cloud: Connection, project: str, *, again: bool) -> bool:
+    """Nova lists no server of the project. Those that there are are being deleted."""
+    found: list[object] = []
+
+    def removals() -> Iterable[Removal]:
+        servers = servers_of(cloud, project)
+        found.extend(servers)
+        return server_removals(cloud, servers, again=again)
+
+    return pass_.remove(True, "nova", removals) and not found
 
 
-class _Collected:
+def _with_quota(cloud: Connection, project: str, name: str, services: Mapping[str, bool]) -> Removal:
+    def request() -> None:
+        remove_quota(cloud, project, services=services)
+        remove_project(cloud, project)
+
+    return Removal(f"project {name}", request)
+
+
+def _listed(cloud: Connection, name: str, services: Collection[str]) -> _Pass:
+    listed = _Pass()
+    project = find_project(cloud, name)
+    listed.find(COMPUTE in services, "nova", lambda: named_leftovers(cloud, name))
+    if project is None:
+        return listed
+    listed.find(COMPUTE in services, "nova", lambda: compute_leftovers(cloud, project))
+    listed.find(VOLUME in services, "cinder", lambda: volume_leftovers(cloud, project))
+    listed.find(NETWORK in services, "neutron", lambda: network_leftovers(cloud, project))
+    listed.find(IMAGE in services, "glance", lambda: [f"image {each.name}" for each in images_of(cloud, project)])
+    return listed
+
+
+class _Pass:
+    """What one look at the services, or one removal, came to."""
+
     def __init__(self) -> None:
         self.removed: list[str] = []
         self.left: list[str] = []
+        self.silent = False
 
     def find(self, wanted: bool, service: str, look: Callable[[], Sequence[str]]) -> None:
-        self._try(wanted, service, look, self.left)
+        if wanted:
+            self._try(service, lambda: self.left.extend(look()))
 
-    def remove(self, wanted: bool, service: str, act: Callable[[], Sequence[str]]) -> None:
-        self._try(wanted, service, act, self.removed)
+    def remove(self, wanted: bool, service: str, removals: Callable[[], Iterable[Removal]]) -> bool:
+        """Each was requested, whatever they answered; False when the service does not answer for any."""
+        return wanted and self._try(service, lambda: self._request(removals()))
 
-    def _try(self, wanted: bool, service: str, act: Callable[[], Sequence[str]], into: list[str]) -> None:
-        if not wanted:
-            return
+    def _request(self, removals: Iterable[Removal]) -> None:
+        for each in removals:
+            try:
+                each.request()
+            except HttpException as error:
+                if is_busy(error):
+                    raise  # no word of this thing: the next one would be answered the same
+                self.left.append(f"{each.what}: {error}")
+            else:
+                self.removed.append(each.what)
+
+    def _try(self, service: str, act: Callable[[], None]) -> bool:
         try:
-            into.extend(act())
+            act()
         except (SDKException, ClientException) as error:
             self.left.append(f"whatever {service} has: {error}")
+            self.silent = True
+            return False
+        return True

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from openstack.connection import Connection
 
-AVAILABLE, IN_USE = "available", "in-use"
+from drivers.openstack.removal import Removal
+
+AVAILABLE, IN_USE, DELETING = "available", "in-use", "deleting"
 _ERRORS = "error"
 
 
@@ -62,10 +66,20 @@ def delete_volumes(cloud: Connection, project: str, *, name: str = "") -> tuple[
     """The project's volumes (of the name) are being detached or deleted; those that still are there. Safe to repeat."""
     left = volumes_of(cloud, project, name=name)
     for each in left:
-        ensure_detached(cloud, each)
-        if each.status == AVAILABLE or each.failed:
-            cloud.block_storage.delete_volume(each.id, ignore_missing=True)
+        _detach_or_delete(cloud, each)
     return left
+
+
+def volume_removals(cloud: Connection, project: str) -> Iterator[Removal]:
+    """How each of the project's volumes is detached or deleted, which takes cinder its time. Safe to repeat."""
+    for each in volumes_of(cloud, project):
+        yield Removal(f"volume {each.name}", partial(_detach_or_delete, cloud, each))
+
+
+def _detach_or_delete(cloud: Connection, volume: VolumeState) -> None:
+    ensure_detached(cloud, volume)
+    if volume.status == AVAILABLE or volume.failed:
+        cloud.block_storage.delete_volume(volume.id, ignore_missing=True)
 
 
 def volume_leftovers(cloud: Connection, project: str) -> tuple[str, ...]:

@@ -16,11 +16,16 @@ def install_report(steps: list[dict[str, Any]]) -> Iterator[str]:
 
 def _seen(result: dict[str, Any]) -> str:
     """What a server did, and what could not be checked of it."""
-    said = [f"its server had {result['address']} by DHCP"] if result.get("address") else ["a server ran on it"]
+    missing = result.get("not_checked", {})
+    ran = "no server ran on it" if "server" in missing else "a server ran on it"
+    said = [f"its server had {result['address']} by DHCP"] if result.get("address") else [ran]
     said += [f"reached {peer} ({words})" for peer, words in result.get("peers", {}).items()]
+    said += [f"did not reach that on {peer} ({words})" for peer, words in result.get("unreached", {}).items()]
+    absent = result.get("without_server", []) if "peers" not in missing else []
+    said += [f"{', '.join(absent)} had no server to be reached"] if absent else []
     said += [f"volume {result['volume']}"] if result.get("volume") else []
     said += [f"screen {result['screen']}"] if result.get("screen") else []
-    said += [f"{what} not checked: {why}" for what, why in result.get("not_checked", {}).items()]
+    said += [f"{what} not checked: {why}" for what, why in missing.items()]
     return "; ".join(said)
 
 

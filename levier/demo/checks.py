@@ -66,6 +66,7 @@ def servers_answered(operation: dict[str, Any]) -> list[Check]:
     for host, result in seen.items():
         peers = result.get("peers", {})
         answered = bool(peers) and all(words == "ping=ok http=ok" for words in peers.values())
+        answered = answered and not result.get("unreached")
         checks.append(
             Check(
                 f"the server on {host} got its address and reached the one on another host",

@@ -20,6 +20,8 @@ POOL = (str(CIDR[0xFF00]), str(CIDR[0xFFFE]))
 """What neutron takes for itself, such as its DHCP ports. The servers are below."""
 _FIRST_SERVER = 10
 VOLUME_GIB = 1
+SERVER_NEEDS: Mapping[str, int] = {"VCPU": 1, "MEMORY_MB": 128, "DISK_GB": 1}
+"""What a server of the test takes of its host, by placement's classes of resources."""
 _NEIGHBOURS = 8
 
 COMPUTE, VOLUMES, VNC = "nova-compute", "cinder-volume", "nova-novncproxy"
@@ -240,13 +242,43 @@ def lacking(
         found.append("it has no answer from the metadata service")
     if scope.covers(host, Check.ROUTER) and not report.gateway:
         found.append(f"its router {GATEWAY} does not answer a ping")
-    if scope.covers(host, Check.PEERS):
-        for other in peers_of(scope, host):
-            if alive is not None and other not in alive:
-                continue  # its host fell out of the operation: that is told of that host
-            if (said := report.peers.get(addresses[other], "not tried yet")) != REACHED:
-                found.append(f"the server on {other} ({addresses[other]}): {said}")
+    for other, said in unreached(report, scope, host, alive=alive).items():
+        found.append(f"the server on {other} ({addresses[other]}): {said}")
     return tuple(found)
+
+
+def unreached(
+    report: GuestReport, scope: SmokeScope, host: str, *, alive: Collection[str] | None = None
+) -> dict[str, str]:
+    """Other host → what the server on `host` says of that one's server, for those that it does not reach; `alive` as
+    for `lacking`: that a host fell out of the operation is told of that host."""
+    addresses = server_addresses(scope.hosts)
+    said = {other: report.peers.get(addresses[other], "not tried yet") for other in _living(scope, host, alive)}
+    return {other: words for other, words in said.items() if words != REACHED}
+
+
+def reaches_enough(report: GuestReport, scope: SmokeScope, host: str, *, alive: Collection[str] | None = None) -> bool:
+    """The server reaches half of the others at least: where it does not reach the rest, the fault is rather theirs.
+
+    A host with a fault in its network reaches nobody, and falls by itself.
+    """
+    living = _living(scope, host, alive)
+    return 2 * len(unreached(report, scope, host, alive=alive)) <= len(living)
+
+
+def without_server(report: GuestReport, scope: SmokeScope, host: str, *, alive: Collection[str]) -> tuple[str, ...]:
+    """The other hosts that it was to reach, and did not, because none of the test's servers runs there any more."""
+    if not scope.covers(host, Check.PEERS):
+        return ()
+    addresses = server_addresses(scope.hosts)
+    gone = (each for each in peers_of(scope, host) if each not in alive)
+    return tuple(each for each in gone if report.peers.get(addresses[each]) != REACHED)
+
+
+def _living(scope: SmokeScope, host: str, alive: Collection[str] | None) -> tuple[str, ...]:
+    if not scope.covers(host, Check.PEERS):
+        return ()
+    return tuple(each for each in peers_of(scope, host) if alive is None or each in alive)
 
 
 def peers_of(scope: SmokeScope, host: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from drivers.host import slowness
-from levier.domain.errors import Unreachable
+from levier.domain.errors import NotFound, Unreachable
 from levier.domain.ssh import RemoteHost
 
 INTERVAL_S = 1.0
@@ -65,3 +65,36 @@ def wait_on(host: RemoteHost, look: Callable[[], bool], *, timeout_s: float, che
     interval_s = max(INTERVAL_S, _eased(timeout_s))
     more_s = wait_for(look, timeout_s=limit_s - timeout_s, check=check, interval_s=interval_s)
     return Waited(None if more_s is None else timeout_s + more_s, limit_s)
+
+
+def wait_while_less(
+    look: Callable[[], int | None], *, host: Callable[[], RemoteHost], timeout_s: float, check: Callable[[], None]
+) -> Waited:
+    """How waiting until nothing is left has ended. `timeout_s` counts from when there was last less than ever before.
+
+    `look` tells how much is left; None when it cannot tell. What `host` does takes a usual server no longer; a slow
+    one has longer, as in `wait_on`. `check` may end it by raising.
+    """
+    began = less = time.monotonic()
+    least: int | None = None
+    limit_s: float | None = None
+    while True:
+        check()
+        left, now = look(), time.monotonic()
+        if left == 0:
+            return Waited(now - began, limit_s or timeout_s)
+        if left is not None and (least is None or left < least):
+            least, less = left, now
+        if now - less > (limit_s or timeout_s):
+            if limit_s is not None:
+                return Waited(None, limit_s)
+            limit_s = timeout_s * _slowness_if_known(host)
+        time.sleep(max(INTERVAL_S, _eased(now - less)))  # between two looks
+
+
+def _slowness_if_known(host: Callable[[], RemoteHost]) -> float:
+    """1 where the host cannot be reached: what did not happen is told by the caller."""
+    try:
+        return slowness(host())
+    except (Unreachable, NotFound):
+        return 1.0

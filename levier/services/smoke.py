@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,9 +19,10 @@ from levier.domain import smoke
 from levier.domain.errors import NotFound
 from levier.domain.smoke import SmokeScope
 from levier.services.context import NodeContext
-from levier.services.polling import wait_for
+from levier.services.polling import wait_while_less
 
-MEMORY_MIB = 128
+_ASK_AGAIN_S = 60.0
+"""A server that is being deleted stays when its host goes down meanwhile, until nova is asked again."""
 _SERVICES = {"nova-api": COMPUTE, "neutron-server": NETWORK, "glance": IMAGE, "cinder-api": VOLUME}
 
 
@@ -91,19 +93,26 @@ class SmokeTest:
     # --- removal ----------------------------------------------------------------------------------------------------
 
     def remove(self, *, timeout_s: float, check: Callable[[], None]) -> Swept:
-        """Nothing of the test is in any service, or what is left is told after `timeout_s`. Safe to repeat."""
+        """Nothing of the test is in any service, or what is left is told. Safe to repeat.
+
+        It goes on while less is left from time to time: `timeout_s` counts from the last time.
+        """
         removed: dict[str, None] = {}
-        left: list[tuple[str, ...]] = [()]
+        left: tuple[str, ...] = ()
+        asked = time.monotonic()
         with self.admin() as cloud:
 
-            def look() -> bool:
-                swept = sweep(cloud, self.name, self.services)
+            def look() -> int | None:
+                nonlocal left, asked
+                again = time.monotonic() - asked > _ASK_AGAIN_S
+                asked = time.monotonic() if again else asked
+                swept = sweep(cloud, self.name, self.services, again=again)
                 removed.update(dict.fromkeys(swept.removed))
-                left[0] = swept.left
-                return not swept.left
+                left = swept.left
+                return len(left) if swept.all_seen else None
 
-            wait_for(look, timeout_s=timeout_s, check=check)
-        return Swept(tuple(removed), left[0])
+            wait_while_less(look, host=self.ctx.own_host, timeout_s=timeout_s, check=check)
+        return Swept(tuple(removed), left)
 
     def leftovers(self) -> tuple[str, ...]:
         """What of the test is in any service."""

@@ -87,9 +87,8 @@ def context(keystone: Keystone, public: str = "") -> NodeContext:
         catalog=lambda site, component: items,
         ensure_secrets=lambda component: None,
     )
-    return cast(
-        NodeContext, SimpleNamespace(operation="install-1", name="a1-01", site=None, cloud=cloud, guard=lambda: None)
-    )
+    own = {"guard": lambda: None, "own_host": lambda: None}
+    return cast(NodeContext, SimpleNamespace(operation="install-1", name="a1-01", site=None, cloud=cloud, **own))
 
 
 @pytest.mark.parametrize("step", [smoke.prepare, smoke.server], ids=lambda step: step.name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from levier.domain.site import Site
 from levier.services.sitefile import SiteDocument, SiteFileInvalid, load_site
 
 ROOT = Path(__file__).parents[2]
@@ -78,3 +80,22 @@ def position_of(text: str, part: str) -> tuple[int, int]:
     """Line and column, from 1, of the last `part` in `text`."""
     before = text[: text.rindex(part)]
     return before.count("\n") + 1, len(before) - before.rfind("\n")
+
+
+_NODE = """
+  - name: {name}
+    rack: {rack}
+    firmware: bios
+    image: debian-12
+    roles: [{roles}]
+    bmc: {{driver: ipmi, address: 127.0.77.{last}, credential: lab-bmc}}
+    nics:
+      - {{name: eth0, mac: "52:54:00:00:01:{last}", network: provisioning}}
+"""
+
+
+def smoke_site(hosts: Mapping[str, str], settings: str = "") -> Site:
+    """A site with these hosts: name → roles; `settings` of all."""
+    head = SAMPLE[: SAMPLE.index("nodes:")]
+    nodes = [_NODE.format(name=n, rack="a1", roles=r, last=21 + i) for i, (n, r) in enumerate(hosts.items())]
+    return load(f"{head}{settings}\nnodes:{''.join(nodes)}").site

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
-from site_samples import SAMPLE, load
+from site_samples import smoke_site as site
 
 from levier.domain.site import Site
 from levier.domain.smoke import (
@@ -16,33 +16,22 @@ from levier.domain.smoke import (
     POOL,
     REACHED,
     Check,
+    GuestReport,
+    SmokeScope,
     lacking,
     peers_of,
+    reaches_enough,
     read_console,
     server_addresses,
     smoke_scope,
+    unreached,
     user_data,
+    without_server,
 )
 from levier.services.components import load_components
 
 COMPONENTS = load_components()
-NODE = """
-  - name: {name}
-    rack: {rack}
-    firmware: bios
-    image: debian-12
-    roles: [{roles}]
-    bmc: {{driver: ipmi, address: 127.0.77.{last}, credential: lab-bmc}}
-    nics:
-      - {{name: eth0, mac: "52:54:00:00:01:{last}", network: provisioning}}
-"""
 CONTROL = "controller, network, storage"
-
-
-def site(hosts: Mapping[str, str], settings: str = "") -> Site:
-    head = SAMPLE[: SAMPLE.index("nodes:")]
-    nodes = [NODE.format(name=n, rack="a1", roles=r, last=21 + i) for i, (n, r) in enumerate(hosts.items())]
-    return load(f"{head}{settings}\nnodes:{''.join(nodes)}").site
 
 
 def left_out(host: str, hosts: Mapping[str, str], settings: str = "") -> dict[Check, str]:
@@ -196,3 +185,33 @@ def test_the_peers_of_a_large_cloud_are_a_few_neighbours_and_everybody_is_somebo
     named = [peer for host in scope.hosts for peer in peers_of(scope, host)]
     assert {host: named.count(host) for host in scope.hosts} == dict.fromkeys(scope.hosts, 8)
     assert not [host for host in scope.hosts if host in peers_of(scope, host)]
+
+
+def console(scope: SmokeScope, reached: Collection[str]) -> GuestReport:
+    """What a server says that is well and has tried all others."""
+    said = {a: REACHED if h in reached else "ping=no http=no" for h, a in server_addresses(scope.hosts).items()}
+    return read_console("\n".join(f"LEVIER-SMOKE peer={address} {words}" for address, words in said.items()))
+
+
+@pytest.mark.parametrize(
+    ("reached", "alive", "enough"),
+    [
+        (["n2"], ["n1", "n2"], True),
+        ([], ["n1", "n2"], False),
+        (["n2"], ["n1", "n2", "n3"], True),
+        (["n2"], ["n1", "n2", "n3", "n4"], False),
+        (["n2", "n3"], ["n1", "n2", "n3", "n4"], True),
+        (["n5"], ["n1", "n2"], False),
+        ([], ["n1"], True),
+    ],
+)
+def test_a_host_falls_where_it_reaches_less_than_half_of_those_that_live(
+    reached: list[str], alive: list[str], enough: bool
+) -> None:
+    scope = smoke_scope(site({"c1": CONTROL} | {f"n{n}": "compute" for n in range(1, 6)}), COMPONENTS)
+    report = console(scope, reached)
+    assert reaches_enough(report, scope, "n1", alive=alive) is enough
+    missed = [each for each in alive if each not in ("n1", *reached)]
+    assert list(unreached(report, scope, "n1", alive=alive)) == missed
+    absent = [each for each in ("n2", "n3", "n4", "n5") if each not in (*alive, *reached)]
+    assert list(without_server(report, scope, "n1", alive=alive)) == absent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from openstack.connection import Connection
 
@@ -25,20 +25,21 @@ from levier.domain.errors import (
     Unreachable,
 )
 from levier.domain.operation import JsonMap
-from levier.domain.smoke import Check, GuestReport, lacking, read_console
+from levier.domain.smoke import Check, GuestReport, lacking, read_console, unreached
 from levier.saga.step import Checkpoint, Undo, step
 from levier.services.context import NodeContext, NodeStep
 from levier.services.polling import wait_for, wait_on
-from levier.services.smoke import MEMORY_MIB, SmokeTest
+from levier.services.smoke import SmokeTest
+from levier.services.steps.unplaced import await_service, not_placed, room_in_words, why_full, why_not_placed
 
-REGISTERED_S = 120.0
-"""A compute service tells of itself every 10 s, and is known once the hosts were discovered."""
 ACTIVE_S = 600.0
 GUEST_S = 420.0
 """From ACTIVE to everything said, where the server is emulated on a busy host; an emulated host has longer."""
 VOLUME_S = 180.0
 REMOVED_S = 300.0
+"""From the last time that less was left than before, in the undo too: a hundred servers take longer than one."""
 UNDONE_S = 180.0
+_SHOWN = 10
 _PROXY_PORT = 6080
 _COMMAND_LINE = "console=tty0 console=ttyS0 quiet no_timer_check mitigations=off"
 _EMPTY_DISK = bytes(1 << 20)
@@ -88,7 +89,7 @@ def prepare(ctx: NodeContext) -> JsonMap:
 def _quota(hosts: int) -> projects.Quota:
     return projects.Quota(
         servers=hosts,
-        memory_mib=hosts * MEMORY_MIB,
+        memory_mib=hosts * smoke.SERVER_NEEDS["MEMORY_MB"],
         volumes=hosts,
         volumes_gib=hosts * smoke.VOLUME_GIB,
         ports=hosts + 32,
@@ -118,7 +119,8 @@ def _upload(test: SmokeTest, cloud: Connection, project: str) -> JsonMap:
 
 
 def _make_surroundings(test: SmokeTest, cloud: Connection, project: str) -> JsonMap:
-    servers.ensure_flavor(cloud, test.name, memory_mib=MEMORY_MIB, disk_gib=1)
+    needs = smoke.SERVER_NEEDS
+    servers.ensure_flavor(cloud, test.name, memory_mib=needs["MEMORY_MB"], disk_gib=needs["DISK_GB"])
     servers.ensure_key_pair(cloud, test.name, public_key=test.ctx.services.login_key()[1])
     router = test.ctx.cloud.view(test.ctx.site).runs(smoke.ROUTER)
     spec = NetworkSpec(test.name, str(smoke.CIDR), smoke.GATEWAY, smoke.POOL, router=router)
@@ -153,46 +155,35 @@ def _server_gone(test: SmokeTest, cloud: Connection, project: str, *, check: Cal
 
 @step(name=install_plan.SMOKE_SERVER, title="Boot a server on this host", undo=_remove_server)
 def server(ctx: NodeContext) -> JsonMap:
-    """A server runs on exactly this host and has its address. Safe to repeat: one in error is replaced."""
+    """A server runs on exactly this host and has its address, or nova rightly places none there, which is told.
+
+    Safe to repeat: one in error is replaced.
+    """
     test, began = SmokeTest(ctx), time.monotonic()
     with test.own() as cloud:
         project = _project(test, cloud)
-        _await_service(test, cloud)
-        state = _await_active(test, cloud, _ensure_server(test, cloud, project))
-        active_s = time.monotonic() - began
-        if state.host != ctx.name:
-            raise Rejected(f"the server for {ctx.name} runs on {state.host}", hint="see nova-scheduler's journal")
-        outputs = {"server": state.id, "active_after_s": round(active_s, 1), "not_checked": test.not_checked}
+        if why := await_service(test, cloud):
+            return not_placed(why)
+        state = _await_built(test, cloud, _ensure_server(test, cloud, project))
+        if why := why_full(test, cloud, state):
+            return not_placed(why)
+        outputs: JsonMap = {"server": _on_this_host(test, cloud, state).id, "not_checked": test.not_checked}
+        outputs = {**outputs, "active_after_s": round(time.monotonic() - began, 1)}
         if test.scope.covers(ctx.name, Check.ADDRESS):
-            report = _await_guest(test, cloud, state.id, lambda report: bool(report.address), "no address by DHCP")
-            outputs |= {"address": report.address, "mtu": report.mtu}
-            outputs |= {"address_after_s": round(time.monotonic() - began, 1)}
+            report = _await_guest(test, cloud, state.id, lambda report: _without_address(test, report))
+            outputs = {**outputs, "address": report.address, "mtu": report.mtu}
+            outputs = {**outputs, "address_after_s": round(time.monotonic() - began, 1)}
     return outputs
+
+
+def _without_address(test: SmokeTest, report: GuestReport) -> Sequence[str]:
+    return () if report.address else lacking(report, test.scope, test.ctx.name, alive=())
 
 
 def _project(test: SmokeTest, cloud: Connection) -> str:
     if cloud.current_project_id is None:
         raise Conflict("the smoke test was not prepared", hint="do not skip one of its steps: skip all or none")
     return str(cloud.current_project_id)
-
-
-def _await_service(test: SmokeTest, cloud: Connection) -> None:
-    host, last = test.ctx.name, "nova does not know it"
-
-    def look() -> bool:
-        nonlocal last
-        found = servers.compute_service(cloud, host)
-        if found is not None:
-            last = (
-                f"its compute service is {found.state} and {found.status}{f' ({found.reason})' if found.reason else ''}"
-            )
-        return found is not None and found.state == "up" and found.status == "enabled"
-
-    if wait_on(test.ctx.own_host(), look, timeout_s=REGISTERED_S, check=test.ctx.check).seconds is None:
-        raise Rejected(
-            f"{host} takes no servers: {last}; on {host}: {test.journal()}",
-            hint=f"on {host}: systemctl status levier-nova-compute; where disabled: enable it",
-        )
 
 
 def _ensure_server(test: SmokeTest, cloud: Connection, project: str) -> str:
@@ -220,49 +211,70 @@ def _server_spec(test: SmokeTest, cloud: Connection, project: str) -> ServerSpec
         key_pair=test.name,
         port=port,
         user_data=smoke.user_data(peers),
+        tag=test.name,
     )
 
 
-def _await_active(test: SmokeTest, cloud: Connection, identity: str) -> ServerState:
+def _await_built(test: SmokeTest, cloud: Connection, identity: str) -> ServerState:
+    """The server, ACTIVE or in ERROR. Raises Rejected when it is neither in time."""
     states: list[ServerState] = []
 
     def look() -> bool:
         states.append(servers.server_state(cloud, identity))
         return states[-1].status in (servers.ACTIVE, servers.ERROR)
 
-    host = test.ctx.name
     waited = wait_on(test.ctx.own_host(), look, timeout_s=ACTIVE_S, check=test.ctx.check)
-    ended = waited.seconds is not None
-    if ended and states[-1].status == servers.ACTIVE:
-        return states[-1]
-    state = states[-1]
-    what = "is in ERROR" if ended else f"is still {state.status} after {waited.limit_s:.0f} s"
-    raise Rejected(
+    if waited.seconds is None:
+        raise _not_active(test, states[-1], f"is still {states[-1].status} after {waited.limit_s:.0f} s")
+    return states[-1]
+
+
+def _on_this_host(test: SmokeTest, cloud: Connection, state: ServerState) -> ServerState:
+    """The server is ACTIVE on the step's host. Raises Rejected with nova's fault."""
+    if state.status == servers.ERROR:
+        raise _not_active(test, state, f"is in ERROR{room_in_words(test, cloud, state)}")
+    if state.host != test.ctx.name:
+        raise Rejected(f"the server for {test.ctx.name} runs on {state.host}", hint="see nova-scheduler's journal")
+    return state
+
+
+def _not_active(test: SmokeTest, state: ServerState, what: str) -> Rejected:
+    host = test.ctx.name
+    return Rejected(
         f"the server on {host} {what}: {state.fault or 'nova names no fault'}; on {host}: {test.journal()}",
         hint=f"on {host}: journalctl -u levier-nova-compute; 'no valid host': journalctl -u levier-nova-scheduler",
     )
 
 
 def _await_guest(
-    test: SmokeTest, cloud: Connection, server: str, fits: Callable[[GuestReport], bool], lacks: str
+    test: SmokeTest,
+    cloud: Connection,
+    server: str,
+    lacks: Callable[[GuestReport], Sequence[str]],
+    suffices: Callable[[GuestReport], bool] = lambda _: False,
 ) -> GuestReport:
-    """What the server has said, once it fits. Raises Rejected with what is missing and its last words."""
-    seen: list[str] = [""]
+    """What the server has said, once it lacks nothing, or when what it has said in time suffices.
+
+    Raises Rejected with what is missing and its last words.
+    """
+    text, report, missing = "", GuestReport(), tuple[str, ...]()
 
     def look() -> bool:
-        seen[0] = consoles.console_text(cloud, server)
-        return fits(read_console(seen[0]))
+        nonlocal text, report, missing
+        text = consoles.console_text(cloud, server)
+        report = read_console(text)
+        missing = tuple(lacks(report))
+        return not missing
 
     waited = wait_on(test.ctx.own_host(), look, timeout_s=GUEST_S, check=test.ctx.check)
-    if waited.seconds is None:
-        report = read_console(seen[0])
-        missing = "; ".join(lacking(report, test.scope, test.ctx.name)) or lacks
-        words = " | ".join(line.strip() for line in seen[0].splitlines()[-6:]) or "nothing"
+    if waited.seconds is None and not suffices(report):
+        words = " | ".join(line.strip() for line in text.splitlines()[-6:]) or "nothing"
         raise Rejected(
-            f"the server on {test.ctx.name}: {missing}, after {waited.limit_s:.0f} s. Its console says: {words[-800:]}",
+            f"the server on {test.ctx.name}: {'; '.join(missing)}, after {waited.limit_s:.0f} s. "
+            f"Its console says: {words[-800:]}",
             hint=f"openstack console log show {test.own_name}; see docs/smoke-test.md",
         )
-    return read_console(seen[0])
+    return report
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------
@@ -288,28 +300,66 @@ def _remove_volume(ctx: NodeContext, _checkpoint: Checkpoint) -> JsonMap:
 
 @step(name=install_plan.SMOKE_CHECK, title="Check this host's server", undo=_remove_volume)
 def check(ctx: NodeContext) -> JsonMap:
-    """The server reaches what it is to reach, has had a volume, and its screen was seen. Safe to repeat."""
+    """The server reaches what it is to reach, has had a volume, and its screen was seen. Safe to repeat.
+
+    Where nova rightly placed none, that is told.
+    """
+    if why := why_not_placed(ctx):
+        return not_placed(why)
     test, began = SmokeTest(ctx), time.monotonic()
-    scope, outputs = test.scope, dict[str, object]()
+    scope, outputs = test.scope, dict[str, object](not_checked=test.not_checked)
     with test.own() as cloud:
         own = next(iter(servers.servers_of(cloud, _project(test, cloud), name=test.own_name)), None)
         if own is None:
             raise Conflict(f"there is no server on {ctx.name}", hint="do not skip one of its steps: skip all or none")
         if scope.covers(ctx.name, Check.ADDRESS):
-            alive = _alive(test, cloud)
-            report = _await_guest(test, cloud, own.id, lambda r: not lacking(r, scope, ctx.name, alive=alive), "")
-            outputs |= {"address": report.address, "peers": dict(report.peers)}
+            peers = _Peers(test, cloud)
+            outputs |= peers.told(_await_guest(test, cloud, own.id, peers.lacking, peers.suffice))
         if scope.covers(ctx.name, Check.SCREEN):
             outputs["screen"] = _screen(test, cloud, own.id)
         if scope.covers(ctx.name, Check.VOLUME):
             outputs["volume"] = _volume(test, cloud, own.id)
-    return {**outputs, "seconds": round(time.monotonic() - began, 1), "not_checked": test.not_checked}
+    return {**outputs, "seconds": round(time.monotonic() - began, 1)}
 
 
-def _alive(test: SmokeTest, cloud: Connection) -> frozenset[str]:
-    """The hosts whose servers run. That of a host that fell out of the operation was removed with it."""
-    active = {s.name for s in servers.servers_of(cloud, _project(test, cloud)) if s.status == servers.ACTIVE}
-    return frozenset(h for h in test.scope.hosts if smoke.server_name(test.ctx.operation, h) in active)
+class _Peers:
+    """The other hosts' servers, as far as they run: of a host that falls out meanwhile it goes with the host."""
+
+    def __init__(self, test: SmokeTest, cloud: Connection) -> None:
+        self._test, self._cloud = test, cloud
+        self._alive = frozenset(test.scope.hosts)
+
+    def lacking(self, report: GuestReport) -> tuple[str, ...]:
+        """What the server has not said. Who is there is asked only where somebody is not reached: it is load."""
+        scope, host = self._test.scope, self._test.ctx.name
+        if (own := lacking(report, scope, host, alive=())) or not unreached(report, scope, host):
+            return own
+        self._alive = self._look()
+        return lacking(report, scope, host, alive=self._alive)
+
+    def _look(self) -> frozenset[str]:
+        active = servers.active_servers(self._cloud, _project(self._test, self._cloud))
+        operation = self._test.ctx.operation
+        return frozenset(h for h in self._test.scope.hosts if smoke.server_name(operation, h) in active)
+
+    def suffice(self, report: GuestReport) -> bool:
+        """All is well but for a few others, whose fault it will be."""
+        scope, host = self._test.scope, self._test.ctx.name
+        own = lacking(report, scope, host, alive=())
+        return not own and smoke.reaches_enough(report, scope, host, alive=self._alive)
+
+    def told(self, report: GuestReport) -> JsonMap:
+        """For the result: who was reached, who was not, and who had no server to be reached."""
+        scope, host = self._test.scope, self._test.ctx.name
+        missed = unreached(report, scope, host, alive=self._alive)
+        absent = smoke.without_server(report, scope, host, alive=self._alive)
+        reached = {address: words for address, words in report.peers.items() if words == smoke.REACHED}
+        left_out = dict(self._test.not_checked)
+        if absent and not reached and not missed:
+            left_out[Check.PEERS.value] = f"no server runs on {', '.join(absent)}"
+        told: JsonMap = {"address": report.address, "peers": reached, "not_checked": left_out}
+        told = {**told, "unreached": missed} if missed else told
+        return {**told, "without_server": list(absent)} if absent else told
 
 
 def _screen(test: SmokeTest, cloud: Connection, server: str) -> str:
@@ -319,15 +369,29 @@ def _screen(test: SmokeTest, cloud: Connection, server: str) -> str:
 
 
 def _volume(test: SmokeTest, cloud: Connection, server: str) -> str:
-    """The server wrote to a volume and read it back; it is detached again."""
+    """The server wrote to a volume and read it back; it is detached, and being deleted."""
     project = _project(test, cloud)
-    volume = volumes.ensure_volume(cloud, project, test.own_name, size_gib=smoke.VOLUME_GIB)
 
-    def is_in(status: str) -> bool:
+    def none_is_going() -> bool:
+        present = volumes.volumes_of(cloud, project, name=test.own_name)
+        return all(each.status != volumes.DELETING for each in present)
+
+    _await_volume(test, none_is_going, "of an earlier attempt is still being deleted")
+    volume = volumes.ensure_volume(cloud, project, test.own_name, size_gib=smoke.VOLUME_GIB)
+    _try_volume(test, cloud, server, volume)
+    # Here all hosts do so at once; that it is gone is seen by the last step, which needs not ask for it any more.
+    volumes.delete_volumes(cloud, project, name=test.own_name)
+    return f"{smoke.VOLUME_GIB} GiB written, read back and detached"
+
+
+def _try_volume(test: SmokeTest, cloud: Connection, server: str, volume: str) -> None:
+    """The volume was attached to the server, which wrote to it and read it back, and is detached again."""
+
+    def is_in(*statuses: str) -> bool:
         state = volumes.volume_state(cloud, volume)
         if state.failed:
             raise Rejected(f"the volume for {test.ctx.name} is in {state.status}", hint="see cinder-volume's journal")
-        return state.status == status
+        return state.status in statuses
 
     def seen(there: bool) -> bool:
         report = read_console(consoles.console_text(cloud, server))
@@ -340,13 +404,12 @@ def _volume(test: SmokeTest, cloud: Connection, server: str) -> str:
             raise _volume_rejected(test, "was not attached: nova gave it back")
         return is_in(volumes.IN_USE) and seen(True)
 
-    if not is_in(volumes.IN_USE):
-        _await_volume(test, lambda: is_in(volumes.AVAILABLE), "is not available")
-        volumes.ensure_attached(cloud, volumes.volume_state(cloud, volume), server)
+    # An earlier attempt may have ended while it was being attached, which nova goes on with.
+    _await_volume(test, lambda: is_in(volumes.AVAILABLE, volumes.IN_USE), "is not available")
+    volumes.ensure_attached(cloud, volumes.volume_state(cloud, volume), server)
     _await_volume(test, in_use, "is not attached, or the server cannot use it")
     volumes.ensure_detached(cloud, volumes.volume_state(cloud, volume))
     _await_volume(test, lambda: is_in(volumes.AVAILABLE) and seen(False), "is not detached")
-    return f"{smoke.VOLUME_GIB} GiB written, read back and detached"
 
 
 def _await_volume(test: SmokeTest, look: Callable[[], bool], what: str) -> None:
@@ -373,10 +436,14 @@ def remove(ctx: NodeContext) -> JsonMap:
     swept = test.remove(timeout_s=REMOVED_S, check=ctx.check)
     if swept.left:
         raise Rejected(
-            f"the smoke test left {', '.join(swept.left)}",
-            hint=f"remove it by hand in the project {test.name}, then retry",
+            f"the smoke test left {_some(swept.left)}",
+            hint=f"remove it by hand (docs/smoke-test.md, When it fails), the project {test.name} last; then retry",
         )
     return {"removed": len(swept.removed), "left": [], "listed": sorted({*test.services, "identity"})}
+
+
+def _some(left: Sequence[str]) -> str:
+    return ", ".join(left[:_SHOWN]) + (f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else "")
 
 
 STEPS: tuple[NodeStep, ...] = (prepare, server, check, remove)
