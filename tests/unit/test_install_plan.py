@@ -151,7 +151,7 @@ def test_all_components_that_are_shipped_find_their_place() -> None:
 
 
 def test_keystone_s_own_entries_are_made_once_it_runs_and_before_anybody_else_starts() -> None:
-    plan = planned(install_stages(site(), load_components(), expand=(), to_expand=()))
+    plan = planned(install_stages(site(WITH_SHIPPED), load_components(), expand=(), to_expand=()))
     wave = {(p.step, p.target): p.wave for p in plan}
     own = wave["catalog-keystone", "c1"]
     assert max(w for (step, _), w in wave.items() if step == "start-keystone") < own
