@@ -105,6 +105,7 @@ def test_a_volume_group_that_was_there_is_not_made_anew(rack: Rack) -> None:
 
 def _nfs_calls(rack: Rack, host: str) -> int:
     """What the host's kernel has asked of NFS servers so far (nfsstat(8), /proc/net/rpc/nfs)."""
+    # The file is there from the first mount on.
     counted = rack.on(host, "cat /proc/net/rpc/nfs 2>/dev/null || true")
     return sum(int(line.split()[1]) for line in counted.splitlines() if line.startswith("rpc "))
 

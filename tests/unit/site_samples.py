@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from levier.domain.site import Site
@@ -96,6 +96,11 @@ _NODE = """
 
 def smoke_site(hosts: Mapping[str, str], settings: str = "") -> Site:
     """A site with these hosts: name → roles; `settings` of all."""
+    return site_of([(name, "a1", roles) for name, roles in hosts.items()], settings)
+
+
+def site_of(hosts: Sequence[tuple[str, str, str]], settings: str = "") -> Site:
+    """A site with these hosts: name, rack and roles; `settings` of all."""
     head = SAMPLE[: SAMPLE.index("nodes:")]
-    nodes = [_NODE.format(name=n, rack="a1", roles=r, last=21 + i) for i, (n, r) in enumerate(hosts.items())]
+    nodes = [_NODE.format(name=n, rack=r, roles=o, last=21 + i) for i, (n, r, o) in enumerate(hosts)]
     return load(f"{head}{settings}\nnodes:{''.join(nodes)}").site

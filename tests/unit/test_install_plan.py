@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from site_samples import SAMPLE, load
+from site_samples import site_of
 
 from levier.domain.component import Component
 from levier.domain.errors import InvalidRequest
@@ -14,23 +14,11 @@ from levier.domain.install_plan import TAKE, InstallStage, install_stages, pilla
 from levier.domain.site import Role, Site
 from levier.services.components import load_components
 
-NODE = """
-  - name: {name}
-    rack: {rack}
-    firmware: bios
-    image: debian-12
-    roles: [{role}]
-    bmc: {{driver: ipmi, address: 127.0.77.{last}, credential: lab-bmc}}
-    nics:
-      - {{name: eth0, mac: "52:54:00:00:01:{last}", network: provisioning}}
-"""
 HOSTS = (("c1", "a1", "controller"), ("c2", "b1", "controller"), ("n1", "a1", "compute"), ("n2", "b1", "compute"))
 
 
 def site(hosts: Sequence[tuple[str, str, str]] = HOSTS) -> Site:
-    head = SAMPLE[: SAMPLE.index("nodes:")]
-    nodes = [NODE.format(name=n, rack=r, role=o, last=21 + i) for i, (n, r, o) in enumerate(hosts)]
-    return load(head + "nodes:" + "".join(nodes)).site
+    return site_of(hosts)
 
 
 def component(name: str, **fields: Any) -> Component:

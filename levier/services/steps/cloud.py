@@ -27,8 +27,6 @@ from levier.services.polling import wait_on
 from levier.services.steps.lost import unless_lost
 from levier.services.steps.record import state_before
 
-_COMPUTE = "nova-compute"
-_VOLUME = "cinder-volume"
 _UNIT = "levier-nova-compute.service"
 _STOP_S = 180.0
 _SHOWN = 5
@@ -166,7 +164,7 @@ def _disable_again(ctx: NodeContext, checkpoint: Checkpoint) -> JsonMap:
 
 
 def _workers(ctx: NodeContext) -> frozenset[str]:
-    return frozenset(ctx.cloud.on(ctx.site, ctx.node)) & {_COMPUTE, _VOLUME}
+    return frozenset(ctx.cloud.on(ctx.site, ctx.node)) & {install_plan.COMPUTE, install_plan.VOLUMES}
 
 
 @step(
@@ -236,8 +234,8 @@ def refuse_to_forget_load(ctx: NodeContext) -> None:
 
 def refuse_load(ctx: NodeContext) -> None:
     """The host carries no server and stores no volume. Raises Conflict naming what it carries."""
-    own = ctx.cloud.on(ctx.site, ctx.node)
-    if not own & {_COMPUTE, _VOLUME}:
+    own = _workers(ctx)
+    if not own:
         return
     with _cloud(ctx) as cloud:
         load = _load(cloud, ctx.name, own)
@@ -249,8 +247,8 @@ def refuse_load(ctx: NodeContext) -> None:
 
 
 def _load(cloud: Connection, host: str, components: Collection[str]) -> list[str]:
-    load = [f"server {name}" for name in (servers_on(cloud, host) if _COMPUTE in components else ())]
-    return load + [f"volume {name}" for name in (volumes_on(cloud, host) if _VOLUME in components else ())]
+    load = [f"server {name}" for name in (servers_on(cloud, host) if install_plan.COMPUTE in components else ())]
+    return load + [f"volume {name}" for name in (volumes_on(cloud, host) if install_plan.VOLUMES in components else ())]
 
 
 def _some(load: list[str]) -> str:
