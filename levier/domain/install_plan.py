@@ -136,9 +136,9 @@ def planned(stages: Iterable[InstallStage]) -> tuple[PlannedStep, ...]:
 
 
 def pillars(site: Site, components: Components) -> frozenset[str]:
-    """The hosts that others build on: those with a component that another one needs. Pure."""
+    """The hosts that others build on: with a component that another one needs, or the public endpoints. Pure."""
     layout = _Layout(site, components)
-    needed = {need for name in layout.names for need in components[name].needs}
+    needed = {PROXY, *(need for name in layout.names for need in components[name].needs)}
     return frozenset(host for name in needed for host in layout.hosts_with(name))
 
 

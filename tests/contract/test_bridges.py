@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 import pytest
 
@@ -16,6 +17,7 @@ from tests.unit.components.sites import ONE_NIC, ONE_NIC_ADDRESSES, TWO_ZONES, s
 pytestmark = pytest.mark.root
 
 SCRIPT = "/etc/levier/openvswitch/bridges"
+HOOK = "/etc/libvirt/hooks/qemu"
 NICS = ("eth2", "eth3", "eth4")
 OVER_VXLAN = ONE_NIC
 BY_NICS = TWO_ZONES.replace("\nsettings:\n", "\nsettings:\n  openvswitch: {datapath: netdev}\n", 1)
@@ -52,6 +54,21 @@ def bridged(host: RemoteHost, text: str, name: str, *, addresses: dict[tuple[str
     (script,) = (file for file in files if file.path == SCRIPT)
     for _ in range(2):
         host.run("exec sh -s", stdin=script.content.encode(), timeout_s=60)
+
+
+def hook_ran(host: RemoteHost, tap: str) -> None:
+    """libvirt's hook has been told of a server with that tap that started."""
+    site = site_in(ONE_NIC)
+    view = view_site(site, load_components(), ONE_NIC_ADDRESSES)
+    files = render_component(load_components(), "libvirt", site=site, view=view, host="two").files
+    (script,) = (file for file in files if file.path == HOOK)
+    host.run(f"mkdir -p {PurePosixPath(HOOK).parent} && install -m 755 /dev/stdin {HOOK}", stdin=script.content.encode())
+    described = f"<domain><interface type='bridge'>\n  <source bridge='br-int'/>\n  <target dev='{tap}'/>\n</domain>"
+    host.run(f"exec {HOOK} instance-1 started begin -", stdin=described.encode(), timeout_s=30)
+
+
+def flags(host: RemoteHost, nic: str) -> set[str]:
+    return set(host.run(f"ip -o link show {nic}").stdout.split("<")[1].split(">")[0].split(","))
 
 
 def ports(host: RemoteHost, bridge: str) -> list[str]:
@@ -113,3 +130,20 @@ def test_a_bridge_that_the_agent_made_secure_stays_so(host: RemoteHost) -> None:
     bridged(host, OVER_VXLAN, "one")
     for bridge in ("br-tenant", "br-ex"):
         assert host.run(f"ovs-vsctl get-fail-mode {bridge}").stdout == "secure\n"
+
+
+def test_a_server_s_tap_is_up_after_the_switch_wrote_over_it(host: RemoteHost) -> None:
+    """libvirt had set it up, and the switch writes the flags that it read before."""
+    bridged(host, ONE_NIC, "two")
+    host.run("ip link add tapa type veth peer name tapa-far; ip link add tapb type veth peer name tapb-far")
+    try:
+        host.run("ovs-vsctl --timeout=30 add-port br-tenant tapa")
+        assert "PROMISC" in flags(host, "tapa")
+        assert "UP" not in flags(host, "tapa")
+        hook_ran(host, "tapa")
+        assert "UP" in flags(host, "tapa")
+        host.run("(sleep 1; ovs-vsctl --timeout=30 add-port br-tenant tapb) > /dev/null 2>&1 &")
+        hook_ran(host, "tapb")
+        assert {"UP", "PROMISC"} <= flags(host, "tapb"), "it had waited until the switch had written the flags"
+    finally:
+        host.run("ovs-vsctl --if-exists del-port tapa -- --if-exists del-port tapb; ip link del tapa; ip link del tapb")

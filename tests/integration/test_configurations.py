@@ -179,7 +179,7 @@ def test_what_was_written_is_shown_after_the_addresses_were_released(services: S
     assert "10.77.0.10" in before
     for node, network in ONE_NIC_ADDRESSES:
         addresses.release(network, node=node)
-    with pytest.raises(LevierError, match="one has no address on provisioning yet"):
+    with pytest.raises(LevierError, match="one has no address on the internal network yet"):
         levier("config", "show", "one", "keystone")
     assert levier("config", "show", "one", "keystone", "--revision", "2") == before
 

@@ -28,7 +28,7 @@ from levier.services.components.ini import merged
 from levier.services.components.loading import ComponentSet
 from levier.services.components.secret_references import references
 from levier.services.components.template_names import template_names
-from levier.services.components.view import SiteView
+from levier.services.components.view import SiteView, without_address
 
 UNIT_DIRECTORY = "/etc/systemd/system"
 
@@ -80,12 +80,14 @@ def render_component(
 ) -> RenderedComponent:
     """The component `name` on `host`, secrets as references. Same arguments, same result.
 
-    Raises NotFound for an unknown component; InvalidRequest when a template fails or would show a secret: in a file
+    Raises NotFound for an unknown component and for a host without an address; InvalidRequest when a template fails or would show a secret: in a file
     others can read, in a command, or one that the component does not declare.
     """
-    component = component_named(components, name)
+    component, own = component_named(components, name), view.host(host)
+    if not own.address:
+        raise without_address(host)
     settings = effective_settings(site, site.node(host), component)
-    names = template_names(component, components=components, view=view, host=view.host(host), settings=settings.values)
+    names = template_names(component, components=components, view=view, host=own, settings=settings.values)
     environment = _environment(components, name)
     text = _text_renderer(environment, names, component)
     files = [_file(each, environment, names, component, settings) for each in component.files]

@@ -82,8 +82,9 @@ class _Reach:
         return reference(name, key, form)
 
     def address_of(self, component: str) -> str:
-        """Where a component is reached: its first host's internal address."""
-        return self._hosts(component)[0].address
+        """Where a component is reached: its first host's internal address. Raises NotFound while that has none."""
+        self._hosts(component)
+        return self.view.first_address(component)
 
     def first_host(self, component: str) -> str:
         """The name of the first host with a component."""
@@ -129,8 +130,8 @@ class _Reach:
         return f"{queue.user}:{reference(queue.secret, 'password', 'url')}@{host.address}:{RABBITMQ_PORT}"
 
     def memcached_servers(self) -> str:
-        """Every memcached, joined by commas."""
-        return ",".join(f"{each.address}:{MEMCACHED_PORT}" for each in self._hosts("memcached"))
+        """Every memcached on a host that is up, joined by commas."""
+        return ",".join(f"{each.address}:{MEMCACHED_PORT}" for each in self._hosts("memcached") if each.address)
 
     def endpoint(self, component: str, interface: str = "internal", type: str = "") -> str:
         """The URL of a component's service, as the catalogue has it."""

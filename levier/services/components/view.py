@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from levier.domain.component_placement import Components, components_of
 from levier.domain.errors import InvalidRequest, NotFound
-from levier.domain.install_plan import IDENTITY, PROXY
+from levier.domain.install_plan import IDENTITY, PROXY, pillars
 from levier.domain.site import Network, NetworkPurpose, NicSpec, Node, Role, Site
 
 Addresses = Mapping[tuple[str, str], str]
@@ -37,7 +37,7 @@ class HostView:
     zone: str
     roles: tuple[Role, ...]
     address: str
-    """On the internal network."""
+    """On the internal network; empty while it has none: it is not up yet, or it fell and was undone."""
     nics: tuple[NicView, ...]
     components: tuple[str, ...]
     """In dependency order."""
@@ -68,6 +68,16 @@ class SiteView:
         """The hosts that run a component, by name; empty when none does."""
         return tuple(each for each in self.hosts if component in each.components)
 
+    def first_address(self, component: str) -> str:
+        """The internal address of the first host that runs a component, which one does.
+
+        Raises NotFound while that host has no address.
+        """
+        host = self.hosts_with(component)[0]
+        if not host.address:
+            raise without_address(host.name)
+        return host.address
+
     @property
     def tenants_over_vxlan(self) -> bool:
         """Whether tenants' frames travel in VXLAN over the internal network: some host has no NIC for them."""
@@ -81,10 +91,14 @@ class SiteView:
 def view_site(site: Site, components: Components, addresses: Addresses) -> SiteView:
     """The view of `site`. Only nodes with roles are hosts of the cloud. Pure.
 
-    Raises NotFound when one of them has no address yet, InvalidRequest when it is not on the internal network.
+    Raises NotFound when one that others build on has no address yet, InvalidRequest when one is not on the internal
+    network. A host that nothing builds on may have none: it may fall while others are installed.
     """
     network = internal_network(site)
     hosts = tuple(_host(site, node, components, addresses, network) for node in site.nodes if node.roles)
+    without = [each.name for each in hosts if not each.address]
+    for missing in sorted(pillars(site, components).intersection(without)) if without else ():
+        raise without_address(missing)
     return SiteView(
         name=site.site.name,
         region=site.openstack.region,
@@ -113,6 +127,14 @@ def internal_network(site: Site) -> Network:
     raise InvalidRequest("the site has no network", hint="add one under networks: in the site file")
 
 
+def without_address(host: str) -> NotFound:
+    """The error for a host that is not up."""
+    return NotFound(
+        f"{host} has no address on the internal network yet",
+        hint=f"bring it up (levier expand {host}), or give its NIC a fixed address",
+    )
+
+
 def _host(site: Site, node: Node, components: Components, addresses: Addresses, internal: Network) -> HostView:
     nics = tuple(_nic(site, node, nic, addresses) for nic in node.nics if nic.network)
     own = next((each for each in nics if each.network == internal.name), None)
@@ -120,11 +142,6 @@ def _host(site: Site, node: Node, components: Components, addresses: Addresses, 
         raise InvalidRequest(
             f"{node.name} has no NIC on the internal network {internal.name}",
             hint="attach one in the site file, or choose another openstack.internal_network",
-        )
-    if not own.address:
-        raise NotFound(
-            f"{node.name} has no address on {internal.name} yet",
-            hint=f"bring it up (levier expand {node.name}), or give its NIC a fixed address",
         )
     return HostView(
         name=node.name,

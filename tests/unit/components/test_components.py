@@ -205,11 +205,22 @@ def test_companions_name_components_and_settings_that_exist(tmp_path: Path) -> N
         load_components([folder(tmp_path / "b", NOT_SHIPPED + misspelt)])
 
 
-def test_a_host_without_an_address_is_told_with_the_way_out() -> None:
+def test_a_pillar_without_an_address_is_told_with_the_way_out() -> None:
+    with pytest.raises(NotFound, match="one has no address on the internal network yet") as caught:
+        view_site(site_in(ONE_NIC), shipped(), {("two", "provisioning"): "10.77.0.11"})
+    assert "levier expand one" in caught.value.hint
+
+
+def test_a_compute_host_without_an_address_keeps_no_other_from_being_configured() -> None:
+    """It fell during an installation, and was undone: its address is free again."""
     site = site_in(ONE_NIC)
-    with pytest.raises(NotFound, match="two has no address on provisioning yet") as caught:
-        view_site(site, shipped(), {("one", "provisioning"): "10.77.0.10"})
-    assert "levier expand two" in caught.value.hint
+    view = view_site(site, shipped(), {("one", "provisioning"): "10.77.0.10"})
+    with_two = {each.name: rendered(site, "one", each.name) for each in components_of(site, site.node("one"), shipped())}
+    without = {name: render_component(shipped(), name, site=site, view=view, host="one") for name in with_two}
+    assert {name for name in with_two if without[name] != with_two[name]} == {"openvswitch"}, "no peer for its frames"
+    assert "10.77.0.11" not in str(without["openvswitch"].files)
+    with pytest.raises(NotFound, match="two has no address on the internal network yet"):
+        render_component(shipped(), "openvswitch", site=site, view=view, host="two")
 
 
 def test_every_role_has_components_and_every_component_can_be_rendered_where_it_runs() -> None:
