@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 
 import pytest
 
@@ -62,7 +61,7 @@ def hook_ran(host: RemoteHost, tap: str) -> None:
     view = view_site(site, load_components(), ONE_NIC_ADDRESSES)
     files = render_component(load_components(), "libvirt", site=site, view=view, host="two").files
     (script,) = (file for file in files if file.path == HOOK)
-    host.run(f"mkdir -p {PurePosixPath(HOOK).parent} && install -m 755 /dev/stdin {HOOK}", stdin=script.content.encode())
+    host.run(f"install -D -m 755 /dev/stdin {HOOK}", stdin=script.content.encode())
     described = f"<domain><interface type='bridge'>\n  <source bridge='br-int'/>\n  <target dev='{tap}'/>\n</domain>"
     host.run(f"exec {HOOK} instance-1 started begin -", stdin=described.encode(), timeout_s=30)
 

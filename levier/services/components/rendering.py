@@ -80,8 +80,8 @@ def render_component(
 ) -> RenderedComponent:
     """The component `name` on `host`, secrets as references. Same arguments, same result.
 
-    Raises NotFound for an unknown component and for a host without an address; InvalidRequest when a template fails or would show a secret: in a file
-    others can read, in a command, or one that the component does not declare.
+    Raises NotFound for an unknown component and for a host without an address; InvalidRequest when a template fails or
+    would show a secret: in a file others can read, in a command, or one that the component does not declare.
     """
     component, own = component_named(components, name), view.host(host)
     if not own.address:

@@ -215,7 +215,8 @@ def test_a_compute_host_without_an_address_keeps_no_other_from_being_configured(
     """It fell during an installation, and was undone: its address is free again."""
     site = site_in(ONE_NIC)
     view = view_site(site, shipped(), {("one", "provisioning"): "10.77.0.10"})
-    with_two = {each.name: rendered(site, "one", each.name) for each in components_of(site, site.node("one"), shipped())}
+    names = [each.name for each in components_of(site, site.node("one"), shipped())]
+    with_two = {name: rendered(site, "one", name) for name in names}
     without = {name: render_component(shipped(), name, site=site, view=view, host="one") for name in with_two}
     assert {name for name in with_two if without[name] != with_two[name]} == {"openvswitch"}, "no peer for its frames"
     assert "10.77.0.11" not in str(without["openvswitch"].files)
