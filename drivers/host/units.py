@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Collection, Iterable, Sequence
 
@@ -19,6 +20,8 @@ _STOPPED = frozenset({"inactive", "failed"})
 _FAILED_LINES = 15
 _COMPLAINTS = 4
 _COMPLAINT_LENGTH = 300
+_JOURNAL_LINE = re.compile(r"(?P<at>\d+)\.\d+ \S+ (?P<words>.+)")
+"""As journalctl's short-unix writes it."""
 
 
 class UnitState(BaseModel):
@@ -113,7 +116,7 @@ def complaints(host: RemoteHost, units: Sequence[str]) -> str:
     """What the units' programs complained of last, in one line; how often they were started again where they were.
 
     For an error's message, and therefore why not, where the host does not tell. A complaint is a line that oslo.log
-    wrote as ERROR or CRITICAL. Safe to repeat.
+    wrote as ERROR or CRITICAL; without any, it is what they said last and when. Safe to repeat.
     """
     chosen = " ".join(f"--unit {shlex.quote(unit)}" for unit in units)
     script = (
@@ -124,11 +127,22 @@ def complaints(host: RemoteHost, units: Sequence[str]) -> str:
     )
     try:
         again = host.run(f"systemctl show --property NRestarts --value -- {shlex.join(units)}", check=False)
-        said = host.run(script, check=False).stdout.strip() or "no complaint in the journal"
+        said = host.run(script, check=False).stdout.strip() or _last_said(host, chosen)
     except DriverError as error:
         return f"the journal cannot be read: {error}"
     times = sum(int(number) for number in again.stdout.split() if number.isdigit())
     return f"started again {times} times; {said}" if times else said
+
+
+def _last_said(host: RemoteHost, chosen: str) -> str:
+    """The units' last line and its age: it shows how far a program came that hangs, or that is slow."""
+    script = f"date +%s; journalctl {chosen} --lines 1 --no-pager --output short-unix"
+    now, _, line = host.run(script, check=False).stdout.strip().partition("\n")
+    seen = _JOURNAL_LINE.fullmatch(line)
+    if seen is None:
+        return "no complaint in the journal"
+    age_s = max(int(now) - int(seen["at"]), 0)
+    return f"no complaint in the journal, whose last line is {age_s} s old: {seen['words'][:_COMPLAINT_LENGTH]}"
 
 
 def _start(host: RemoteHost, unit: str) -> None:

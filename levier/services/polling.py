@@ -15,6 +15,9 @@ _LONGEST_INTERVAL_S = 10.0
 _EASE = 0.04
 """Of the time waited so far: who has waited for long need not know to the second, and a look is work for the host."""
 
+_MUCH_LONGER = 1.1
+"""A host's pace varies by some percent from one look to the next."""
+
 
 @dataclass(frozen=True, slots=True)
 class Waited:
@@ -52,19 +55,21 @@ def _eased(waited_s: float) -> float:
 def wait_on(host: RemoteHost, look: Callable[[], bool], *, timeout_s: float, check: Callable[[], None]) -> Waited:
     """How waiting for something that the host does has ended. `timeout_s` is for a usual server, a slow one has longer.
 
-    Whether it is slow is asked only once it did not do it in time; one that cannot be reached then has no longer, and
-    what did not happen is told by the caller. `check` may end it by raising.
+    Whether it is slow is asked only once it did not do it in time, and again at the end of that, for it may have become
+    slower; one that cannot be reached then has no longer, and what did not happen is told by the caller. `check` may
+    end it by raising.
     """
+    limit_s = timeout_s
     seconds = wait_for(look, timeout_s=timeout_s, check=check)
-    if seconds is not None:
-        return Waited(seconds, timeout_s)
-    try:
-        limit_s = timeout_s * slowness(host)
-    except Unreachable:
-        return Waited(None, timeout_s)
-    interval_s = max(INTERVAL_S, _eased(timeout_s))
-    more_s = wait_for(look, timeout_s=limit_s - timeout_s, check=check, interval_s=interval_s)
-    return Waited(None if more_s is None else timeout_s + more_s, limit_s)
+    while seconds is None:
+        longer_s = timeout_s * _slowness_if_known(lambda: host)
+        if longer_s < _MUCH_LONGER * limit_s:
+            return Waited(None, limit_s)
+        interval_s = max(INTERVAL_S, _eased(limit_s))
+        more_s = wait_for(look, timeout_s=longer_s - limit_s, check=check, interval_s=interval_s)
+        seconds = None if more_s is None else limit_s + more_s
+        limit_s = longer_s
+    return Waited(seconds, limit_s)
 
 
 def wait_while_less(

@@ -365,3 +365,11 @@ def test_a_program_that_ends_again_and_again_is_told_by_its_complaints(host: Rem
 
 def test_a_program_that_does_not_complain_is_said_not_to(host: RemoteHost) -> None:
     assert complaints(host, ["a-unit-that-nobody-knows.service"]) == "no complaint in the journal"
+
+
+def test_without_a_complaint_it_is_told_what_the_program_said_last(host: RemoteHost) -> None:
+    host.run("systemd-run --quiet --unit porter.service sh -c 'sleep 1; echo the shop opens; exec sleep 600'")
+    host.run("until journalctl -u porter.service | grep -q ': the shop opens'; do sleep 0.1; done", timeout_s=60)
+    said = complaints(host, ["porter.service"])
+    host.run("systemctl stop porter.service")
+    assert re.fullmatch(r"no complaint in the journal, whose last line is \d+ s old: sh\[\d+\]: the shop opens", said)

@@ -17,17 +17,34 @@ import pytest
 from tests.integration.cloud.installation import CONTROLLER, FAR, NEAR, CloudInstallation, step_of
 from tests.integration.cloud.seen_secrets import seen_secrets
 from tests.integration.e2e.installation import installed
+from tests.integration.e2e.terminal import Answer
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(2400)]
 
 
 @pytest.fixture(scope="module")
-def cloud() -> Iterator[CloudInstallation]:
-    """The installed cloud."""
+def rack() -> Iterator[CloudInstallation]:
+    """The rack, powered off at first."""
     with installed(CloudInstallation) as rack:
-        answer, _operation = rack.install()
-        assert answer.status == 0, answer.text[-4000:]
         yield rack
+
+
+@pytest.fixture(scope="module")
+def without_far(rack: CloudInstallation) -> tuple[Answer, dict[str, Any]]:
+    """The first installation, in which one compute host's image arrives corrupted."""
+    rack.terminal.ok("lab", "inject", FAR, "image-corrupted", "--count", "all", "--name", rack.lab)
+    try:
+        return rack.install()
+    finally:
+        rack.terminal.ok("lab", "heal", FAR, "image-corrupted", "--name", rack.lab)
+
+
+@pytest.fixture(scope="module")
+def cloud(rack: CloudInstallation, without_far: object) -> CloudInstallation:
+    """The whole cloud: the host that had fallen came with a second installation."""
+    answer, _operation = rack.install()
+    assert answer.status == 0, answer.text[-4000:]
+    return rack
 
 
 def refused(cloud: CloudInstallation) -> tuple[str, dict[str, Any]]:
@@ -43,6 +60,25 @@ def refused(cloud: CloudInstallation) -> tuple[str, dict[str, Any]]:
 def failed(operation: dict[str, Any]) -> list[tuple[str, str]]:
     """(step, host) of what went wrong."""
     return [(s["step"], s["target"]) for s in operation["steps"] if s["error"]]
+
+
+def test_a_compute_host_that_falls_before_it_is_up_keeps_nobody_else(
+    rack: CloudInstallation, without_far: tuple[Answer, dict[str, Any]]
+) -> None:
+    """Its address is free again while the others are being configured."""
+    answer, operation = without_far
+    assert answer.status != 0
+    assert operation["state"] == "held", answer.text[-4000:]
+    assert failed(operation) == [("write-image", FAR)]
+    assert operation["outcomes"][FAR].startswith("undone")
+    assert {operation["outcomes"][each] for each in (CONTROLLER, NEAR)} == {"ready"}
+    assert step_of(operation, "smoke-check", NEAR)["result"]["address"]
+    assert rack.nodes()[FAR]["address"] is None
+
+
+def test_it_comes_with_the_next_installation_and_others_reach_it(cloud: CloudInstallation) -> None:
+    assert step_of(cloud.newest_operation(), "smoke-check", FAR)["result"]["address"]
+    assert cloud.nodes()[FAR]["address"] in cloud.on(NEAR, "cat /etc/levier/openvswitch/bridges")
 
 
 def test_an_unreachable_package_mirror_is_named(cloud: CloudInstallation) -> None:

@@ -65,6 +65,21 @@ def test_what_a_host_never_does_is_given_up_with_the_limit_that_it_had() -> None
     assert 1.0 < waited.limit_s <= SLOWEST * 0.5
 
 
+def test_a_host_that_became_slower_meanwhile_has_longer_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, paces = 0.0, iter([2.0, 4.0])
+
+    def pass_by(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr("levier.services.polling.time.monotonic", lambda: now)
+    monkeypatch.setattr("levier.services.polling.time.sleep", pass_by)
+    monkeypatch.setattr("levier.services.polling.slowness", lambda _: next(paces))
+    waited = wait_on(cast(RemoteHost, Here()), lambda: now > 150.0, timeout_s=50.0, check=nothing)
+    assert waited.seconds == pytest.approx(150.0, abs=10.0)
+    assert waited.limit_s == 200.0
+
+
 class Gone:
     """A host that nobody reaches."""
 

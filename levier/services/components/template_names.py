@@ -65,7 +65,8 @@ def _on_message_queue(unit: str) -> str:
     return (
         f"group=$(systemctl show -P ControlGroup {unit}); "
         "pids=$(tr '\\n' '|' < /sys/fs/cgroup$group/cgroup.procs); "
-        f"ss -Htnp state established '( dport = :{RABBITMQ_PORT} )' | grep -qE \"pid=(${{pids%|}}),\""
+        f"if ! ss -Htnp state established '( dport = :{RABBITMQ_PORT} )' | grep -qE \"pid=(${{pids%|}}),\"; "
+        f"then echo 'no process of {unit} is connected to the message queue'; exit 1; fi"
     )
 
 
