@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from openstack import exceptions
 from openstack.connection import Connection
 from openstack.identity.v3._proxy import Proxy
 
-from levier.domain.errors import Unsupported
+from levier.domain.errors import Busy, Unsupported
+
+_ROLE_NOT_FOUND = "Could not find role assignment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +31,17 @@ def find_credential(cloud: Connection, name: str) -> str | None:
 def new_credential(cloud: Connection, name: str, *, description: str) -> ApplicationCredential:
     """A new application credential with the roles of the one who is logged in; an older one of that name is gone.
 
+    Raises Busy while keystone does not find a role that is in the token of the same session: it keeps tokens' roles and
+    assignments in a cache, and under load the two were seen to differ for a moment (2026.2).
     Source: keystone API reference, POST /v3/users/{user_id}/application_credentials.
     """
     remove_credential(cloud, name)
-    made = _identity(cloud).create_application_credential(str(cloud.current_user_id), name, description=description)
+    try:
+        made = _identity(cloud).create_application_credential(str(cloud.current_user_id), name, description=description)
+    except exceptions.BadRequestException as error:
+        if _ROLE_NOT_FOUND not in str(error):
+            raise
+        raise Busy(f"keystone does not find a role of its own token yet: {error}", hint="repeat it") from error
     return ApplicationCredential(str(made.id), str(made.secret))
 
 

@@ -13,10 +13,14 @@ from drivers.openstack.connection import CloudLogin
 
 TOKENS, PROJECTS = "/v3/auth/tokens", "/v3/projects"
 SERVICES, ENDPOINTS = "/v3/services", "/v3/endpoints"
+CREDENTIALS = "/v3/users/u/application_credentials"
 
 
 class Keystone(ThreadingHTTPServer):
-    """`answers`: path → the status it answers with instead; what a token's catalogue lists is `catalogue`."""
+    """`answers`: path → the status it answers with instead; what a token's catalogue lists is `catalogue`.
+
+    A new application credential is refused with each of `refusals` once.
+    """
 
     daemon_threads = True
 
@@ -24,6 +28,7 @@ class Keystone(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.answers: dict[str, int] = {}
+        self.refusals: list[str] = []
         self.catalogue = {"identity": f"{self.url}/v3"}
         self.stored: dict[str, dict[str, dict[str, Any]]] = {SERVICES: {}, ENDPOINTS: {}}
 
@@ -46,6 +51,8 @@ class Keystone(ThreadingHTTPServer):
             return {"token": {"methods": ["password"], "user": {"id": "u"}, "catalog": catalog, **times}}
         if path == PROJECTS:
             return {"projects": [{"id": "p", "name": "admin"}]}
+        if path == CREDENTIALS:
+            return {"application_credentials": []}
         if path in self.stored:
             return {path.rpartition("/")[2]: list(self.stored[path].values())}
         return {"version": {"id": "v3.14", "status": "stable", "links": [{"rel": "self", "href": f"{self.url}/v3/"}]}}
@@ -85,11 +92,20 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "GET" and path.startswith((SERVICES, ENDPOINTS)):
             self._answer(*self.server.change(self.command, path, json.loads(sent or b"{}")))
             return
-        usual = {TOKENS: 201, PROJECTS: 200, SERVICES: 200, ENDPOINTS: 200, "/v3": 200, "/v3/": 200}
+        if self.command == "POST" and path == CREDENTIALS:
+            self._new_credential(json.loads(sent))
+            return
+        usual = {TOKENS: 201, PROJECTS: 200, SERVICES: 200, ENDPOINTS: 200, CREDENTIALS: 200, "/v3": 200, "/v3/": 200}
         status = self.server.answers.get(path, usual.get(path, 404))
         self._answer(status, self.server.body(path) if status < 300 else {"error": {"message": "no"}})
 
     do_POST = do_PATCH = do_DELETE = do_GET
+
+    def _new_credential(self, sent: dict[str, Any]) -> None:
+        if self.server.refusals:
+            self._answer(400, {"error": {"message": self.server.refusals.pop(0)}})
+            return
+        self._answer(201, {"application_credential": {"id": "c", "secret": "s", **sent["application_credential"]}})
 
     def _answer(self, status: int, body: dict[str, Any]) -> None:
         content = json.dumps(body).encode() if status != 204 else b""

@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 
+from drivers.openstack.access import ApplicationCredential, new_credential
 from drivers.openstack.catalog import CatalogItem
 from drivers.openstack.connection import cloud_connection, service_failed
 from levier.domain.errors import AuthFailed, Busy, Conflict, LevierError, NotFound, Rejected
@@ -131,3 +132,19 @@ def test_keystone_s_public_endpoint_goes_back_with_an_installation_that_moved_it
     for _ in range(2):
         ENTRIES.undo(ctx, Checkpoint(before=before, outputs=None, attempts=1))
         assert keystone.urls["public"] == HTTP
+
+
+def credential_of(keystone: Keystone) -> ApplicationCredential:
+    with cloud_connection(keystone.login, lambda: None) as cloud:
+        return new_credential(cloud, "operators", description="")
+
+
+def test_a_role_that_keystone_does_not_find_yet_is_asked_for_again(keystone: Keystone) -> None:
+    role = "Invalid application credential: Could not find role assignment with role: 2a9f, user or group: u"
+    keystone.refusals = [role, "Invalid application credential: its name is too long"]
+    with pytest.raises(Busy, match="keystone does not find a role of its own token yet"):
+        credential_of(keystone)
+    with pytest.raises(Rejected, match="its name is too long") as refused:
+        credential_of(keystone)
+    assert not isinstance(refused.value, Busy)
+    assert credential_of(keystone).secret == "s"

@@ -25,6 +25,7 @@ from tests.integration.e2e.terminal import until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(2400)]
 
+AGENT = "neutron-openvswitch-agent"
 CHANGES_NOTHING = "Nothing was changed"
 AS_IT_IS = (
     "find /etc -xdev -type f ! -name '*.lock' -exec sha256sum {} + | sort -k 2\n"
@@ -137,6 +138,16 @@ def test_the_emulated_host_came_up_with_its_own_kernel_and_everything_from_its_i
     result = step_of(operation, "smoke-server", OWN_KERNEL)["result"]
     assert result["server"]
     assert {*result["not_checked"].values()} == {"the hypervisor is fake: no server really runs"}
+
+
+def test_the_agent_knows_a_switch_of_which_a_slow_host_tells_too_early(cloud: CloudInstallation) -> None:
+    """With os_ken as it is the same switch is lost, and nobody says so."""
+    script = (Path(__file__).parent / "slow_switch.py").read_text()
+    cloud.on(NEAR, "mkdir /run/slow-switch && cat > /run/slow-switch/slow_switch.py", stdin=script)
+    python, agent = f"/opt/levier/current/{AGENT}/bin/python", f"/etc/levier/{AGENT}/agent.py"
+    seen = cloud.on(NEAR, f"cd /run/slow-switch && {python} slow_switch.py && {python} slow_switch.py {agent}")
+    cloud.on(NEAR, "rm -r /run/slow-switch")
+    assert seen.split() == ["lost", "known"]
 
 
 def test_no_secret_is_seen(cloud: CloudInstallation, seen_processes: list[bytes]) -> None:
