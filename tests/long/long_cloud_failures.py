@@ -40,10 +40,16 @@ def without_far(rack: CloudInstallation) -> tuple[Answer, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def cloud(rack: CloudInstallation, without_far: object) -> CloudInstallation:
-    """The whole cloud: the host that had fallen came with a second installation."""
-    answer, _operation = rack.install()
+def with_far(rack: CloudInstallation, without_far: object) -> dict[str, Any]:
+    """The second installation, with which the host that had fallen came."""
+    answer, operation = rack.install()
     assert answer.status == 0, answer.text[-4000:]
+    return operation
+
+
+@pytest.fixture(scope="module")
+def cloud(rack: CloudInstallation, with_far: object) -> CloudInstallation:
+    """The whole cloud."""
     return rack
 
 
@@ -76,8 +82,10 @@ def test_a_compute_host_that_falls_before_it_is_up_keeps_nobody_else(
     assert rack.nodes()[FAR]["address"] is None
 
 
-def test_it_comes_with_the_next_installation_and_others_reach_it(cloud: CloudInstallation) -> None:
-    assert step_of(cloud.newest_operation(), "smoke-check", FAR)["result"]["address"]
+def test_it_comes_with_the_next_installation_and_others_reach_it(
+    cloud: CloudInstallation, with_far: dict[str, Any]
+) -> None:
+    assert step_of(with_far, "smoke-check", FAR)["result"]["address"]
     assert cloud.nodes()[FAR]["address"] in cloud.on(NEAR, "cat /etc/levier/openvswitch/bridges")
 
 
@@ -234,17 +242,28 @@ def test_no_secret_was_seen_in_all_that(cloud: CloudInstallation) -> None:
 # --- and back --------------------------------------------------------------------------------------------------------
 
 
-def test_a_host_that_carries_a_server_is_not_undone(cloud: CloudInstallation, tmp_path: Path) -> None:
+def test_a_host_that_came_later_goes_alone(cloud: CloudInstallation, with_far: dict[str, Any], tmp_path: Path) -> None:
+    cloud.terminal.ok("rollback", with_far["id"], timeout_s=900)
+    assert {name: m["power"] for name, m in cloud.machines().items()} == {CONTROLLER: "on", NEAR: "on", FAR: "off"}
+    assert not cloud.traces(FAR)
+    cloud.terminal.ok("cloud", "access", "--directory", str(tmp_path), "--name", "ours")
+    listed = cloud.openstack("compute", "service", "list", "-f", "json", cloud="ours", directory=tmp_path)
+    hosts = {s["Host"]: s["Status"] for s in json.loads(listed) if s["Binary"] == "nova-compute"}
+    assert hosts == {NEAR: "enabled"}, "nova has forgotten the other"
+
+
+def test_a_host_that_carries_a_server_is_not_undone(
+    cloud: CloudInstallation, without_far: tuple[Answer, dict[str, Any]], tmp_path: Path
+) -> None:
     cloud.terminal.ok("cloud", "access", "--directory", str(tmp_path), "--name", "ours")
     cloud.openstack("volume", "create", "--size", "1", "kept", cloud="ours", directory=tmp_path)
-    first = next(o["id"] for o in cloud.get("/operations") if o["kind"] == "install" and o["state"] == "succeeded")
+    first = without_far[1]["id"]
     answer = cloud.terminal.run("rollback", first, timeout_s=600)
     assert answer.status != 0
     assert "volume kept" in answer.text
-    for services in ("compute", "volume"):
+    for services, host in (("compute", NEAR), ("volume", f"{NEAR}@nfs")):
         listed = cloud.openstack(services, "service", "list", "-f", "json", cloud="ours", directory=tmp_path)
-        drained = {s["Host"] for s in json.loads(listed) if s["Status"] == "disabled"}
-        assert drained == ({NEAR, FAR} if services == "compute" else {f"{NEAR}@nfs"}), listed
+        assert {s["Host"] for s in json.loads(listed) if s["Status"] == "disabled"} == {host}, listed
     cloud.openstack("volume", "delete", "kept", cloud="ours", directory=tmp_path)
     cloud.terminal.ok("operation", "resume", first, timeout_s=900)
     assert {name: m["power"] for name, m in cloud.machines().items()} == dict.fromkeys(cloud.machine_names, "off")
