@@ -33,7 +33,8 @@ def catalog_entries(component: Component, view: SiteView) -> tuple[CatalogEntry,
 
 def endpoint_url(component: Component, service: CatalogService, view: SiteView, interface: str) -> str:
     """The URL of a service: `public` (by TLS where haproxy runs), or `internal` and `admin`, which are the same."""
-    if not view.runs(component.name):
+    hosts = view.hosts_with(component.name)
+    if not hosts:
         raise InvalidRequest(
             f"{component.name} runs on no host, so {service.name} has no endpoint",
             hint=f"give a host a role that includes {component.name}",
@@ -43,7 +44,7 @@ def endpoint_url(component: Component, service: CatalogService, view: SiteView, 
         return f"https://{view.public_host}:{endpoint.public_port}{endpoint.path}"
     if interface == "public":
         return f"http://{view.public_host}:{endpoint.port}{endpoint.path}"
-    return f"http://{view.first_address(component.name)}:{endpoint.port}{endpoint.path}"
+    return f"http://{hosts[0].reached_at()}:{endpoint.port}{endpoint.path}"
 
 
 def _entry(component: Component, service: CatalogService, view: SiteView) -> CatalogEntry:

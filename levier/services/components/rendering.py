@@ -28,7 +28,7 @@ from levier.services.components.ini import merged
 from levier.services.components.loading import ComponentSet
 from levier.services.components.secret_references import references
 from levier.services.components.template_names import template_names
-from levier.services.components.view import SiteView, without_address
+from levier.services.components.view import SiteView
 
 UNIT_DIRECTORY = "/etc/systemd/system"
 
@@ -84,8 +84,7 @@ def render_component(
     would show a secret: in a file others can read, in a command, or one that the component does not declare.
     """
     component, own = component_named(components, name), view.host(host)
-    if not own.address:
-        raise without_address(host)
+    own.reached_at()
     settings = effective_settings(site, site.node(host), component)
     names = template_names(component, components=components, view=view, host=own, settings=settings.values)
     environment = _environment(components, name)

@@ -84,8 +84,7 @@ class _Reach:
 
     def address_of(self, component: str) -> str:
         """Where a component is reached: its first host's internal address. Raises NotFound while that has none."""
-        self._hosts(component)
-        return self.view.first_address(component)
+        return self._hosts(component)[0].reached_at()
 
     def first_host(self, component: str) -> str:
         """The name of the first host with a component."""

@@ -42,6 +42,15 @@ class HostView:
     components: tuple[str, ...]
     """In dependency order."""
 
+    def reached_at(self) -> str:
+        """The internal address. Raises NotFound while it has none."""
+        if not self.address:
+            raise NotFound(
+                f"{self.name} has no address on the internal network yet",
+                hint=f"bring it up (levier expand {self.name}), or give its NIC a fixed address",
+            )
+        return self.address
+
     def nic_for(self, purpose: str) -> NicView | None:
         """The first interface on a network for `purpose`; None when there is none."""
         return next((each for each in self.nics if each.purpose.value == purpose), None)
@@ -68,16 +77,6 @@ class SiteView:
         """The hosts that run a component, by name; empty when none does."""
         return tuple(each for each in self.hosts if component in each.components)
 
-    def first_address(self, component: str) -> str:
-        """The internal address of the first host that runs a component, which one does.
-
-        Raises NotFound while that host has no address.
-        """
-        host = self.hosts_with(component)[0]
-        if not host.address:
-            raise without_address(host.name)
-        return host.address
-
     @property
     def tenants_over_vxlan(self) -> bool:
         """Whether tenants' frames travel in VXLAN over the internal network: some host has no NIC for them."""
@@ -96,9 +95,11 @@ def view_site(site: Site, components: Components, addresses: Addresses) -> SiteV
     """
     network = internal_network(site)
     hosts = tuple(_host(site, node, components, addresses, network) for node in site.nodes if node.roles)
-    without = [each.name for each in hosts if not each.address]
-    for missing in sorted(pillars(site, components).intersection(without)) if without else ():
-        raise without_address(missing)
+    if not all(each.address for each in hosts):
+        needed = pillars(site, components)
+        for each in hosts:
+            if each.name in needed:
+                each.reached_at()
     return SiteView(
         name=site.site.name,
         region=site.openstack.region,
@@ -125,14 +126,6 @@ def internal_network(site: Site) -> Network:
                 hint="say which one the services talk on: openstack: {internal_network: NAME}",
             )
     raise InvalidRequest("the site has no network", hint="add one under networks: in the site file")
-
-
-def without_address(host: str) -> NotFound:
-    """The error for a host that is not up."""
-    return NotFound(
-        f"{host} has no address on the internal network yet",
-        hint=f"bring it up (levier expand {host}), or give its NIC a fixed address",
-    )
 
 
 def _host(site: Site, node: Node, components: Components, addresses: Addresses, internal: Network) -> HostView:

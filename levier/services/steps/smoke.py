@@ -363,8 +363,8 @@ class _Peers:
 
 
 def _screen(test: SmokeTest, cloud: Connection, server: str) -> str:
-    proxy = test.ctx.cloud.view(test.ctx.site).first_address(smoke.VNC)
-    screen = consoles.look_at_screen(proxy, _PROXY_PORT, consoles.screen_path(cloud, server))
+    proxy = test.ctx.cloud.view(test.ctx.site).hosts_with(smoke.VNC)[0]
+    screen = consoles.look_at_screen(proxy.reached_at(), _PROXY_PORT, consoles.screen_path(cloud, server))
     return f"{screen.width}x{screen.height} {screen.name}"
 
 

@@ -33,7 +33,7 @@ def tell_slowly(app: app_manager.OSKenApp, event: object, state: object = None) 
     """What comes after it comes late."""
     tell(app, event, state)
     if isinstance(event, ofp_event.EventOFPSwitchFeatures):
-        time.sleep(0.5)
+        time.sleep(0.5)  # the slowness itself
 
 
 class Agent(app_manager.OSKenApp):
@@ -75,7 +75,7 @@ def connected() -> socket.socket:
 
 
 def end() -> None:
-    time.sleep(LONGEST_S)
+    time.sleep(LONGEST_S)  # the limit: who knows the switch ends the process before
     say("lost")
 
 
